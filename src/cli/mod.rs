@@ -1,0 +1,149 @@
+//! What the command line can say, and how it is told that it can't say that. Nothing is checked here beyond its form;
+//! that is for [`settings`](crate::settings).
+
+mod run;
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, Parser};
+
+pub use run::Run;
+
+use crate::exit::{ExitStatus, Fatal};
+
+/// The command line as a whole.
+#[derive(Debug, Parser)]
+#[command(
+    name = "procroll",
+    version,
+    about = "Rolling restarts of systemd services: the new generation is up before the old one goes",
+    override_usage = "procroll --systemd-run [OPTIONS] -- COMMAND [ARGUMENT]...\n       procroll run --systemd-run [OPTIONS] -- COMMAND [ARGUMENT]...",
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    after_long_help = run::after_long_help()
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Run a command and roll it; the same as procroll without a subcommand
+    Run(Run),
+}
+
+impl Cli {
+    /// What to run.
+    pub fn run(self) -> Run {
+        match self.command {
+            Some(Command::Run(run)) => run,
+            None => self.run,
+        }
+    }
+}
+
+/// What a command line comes to.
+#[derive(Debug)]
+pub enum Parsed {
+    /// It can be carried out.
+    Run(Box<Run>),
+    /// It asks for help or the version: the text for standard output.
+    Show(String),
+}
+
+/// Reads a command line, the program's name first.
+///
+/// # Errors
+/// One line that names the argument and why it isn't understood.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Fatal> {
+    let words = words.into_iter().enumerate().map(|(number, word)| {
+        word.into_string().map_err(|word| usage(format!("argument {number} ({word:?}) is not UTF-8")))
+    });
+    let words = words.collect::<Result<Vec<_>, _>>()?;
+    match Cli::try_parse_from(words) {
+        Ok(cli) => Ok(Parsed::Run(Box::new(cli.run()))),
+        Err(error) if !error.use_stderr() => Ok(Parsed::Show(error.render().to_string())),
+        Err(error) => {
+            let text = error.render().to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            // clap explains at length; one line says what is wrong, and the help says the rest.
+            let line = text.split("\n\n").next().unwrap_or(text).split_whitespace().collect::<Vec<_>>().join(" ");
+            Err(usage(line))
+        }
+    }
+}
+
+/// An error about the command line, with the next command to type.
+pub fn usage(what: impl std::fmt::Display) -> Fatal {
+    Fatal { exit: ExitStatus::Usage, error: anyhow::anyhow!("{what}. See \"procroll --help\"") }
+}
+
+/// For tests and documentation: the definition of the command line.
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(words: &[&str]) -> String {
+        match parse(["procroll"].iter().chain(words).map(OsString::from)) {
+            Err(fatal) => fatal.to_string(),
+            Ok(parsed) => panic!("{parsed:?}"),
+        }
+    }
+
+    fn run(words: &[&str]) -> Run {
+        match parse(["procroll"].iter().chain(words).map(OsString::from)) {
+            Ok(Parsed::Run(run)) => *run,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn both_forms_mean_the_same() {
+        let options = ["--systemd-run", "--settle=2s", "--", "/bin/web", "--port", "80"];
+        let with = [&["run"], &options[..]].concat();
+        assert_eq!(run(&options), run(&with));
+        assert_eq!(run(&options).command, ["/bin/web", "--port", "80"]);
+    }
+
+    #[test]
+    fn errors_are_one_line_that_names_the_argument() {
+        for (words, part) in [
+            (&["--nope", "--", "x"][..], "'--nope'"),
+            (&["--systemd-run", "--settle=x", "--", "x"], "'--settle <SPAN>': not a time span"),
+            (&["--systemd-run", "--signal=FOO", "--", "x"], "not a signal"),
+            (&["--systemd-run", "--service-type=oneshot", "--", "x"], "'oneshot'"),
+            (&["--systemd-run", "stray"], "'stray'"),
+        ] {
+            let error = error(words);
+            assert!(error.contains(part) && !error.contains('\n'), "{error}");
+            assert!(error.ends_with(". See \"procroll --help\""), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_argument_that_is_not_utf8_is_named() {
+        use std::os::unix::ffi::OsStringExt;
+        let words = ["procroll", "--systemd-run", "--", "x"].map(OsString::from).into_iter();
+        let error = parse(words.chain([OsString::from_vec(vec![b'a', 0xff])])).expect_err("not UTF-8").to_string();
+        assert_eq!(error, "argument 4 (\"a\\xFF\") is not UTF-8. See \"procroll --help\"");
+    }
+
+    #[test]
+    fn help_goes_to_standard_output() {
+        for help in ["-h", "--help", "--version"] {
+            assert!(matches!(parse(["procroll", help].map(OsString::from)), Ok(Parsed::Show(_))));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What procroll exits with: one enum, and the failure that carries one up to `main`.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// procroll's own exit codes. A generation's exit status is passed on as it is (0 to 255, or the same signal), so
+/// procroll's own errors lie where payloads have none: 170 to 176, in the part that LSB leaves to applications and
+/// above what systemd.exec(5) lists under "Process Exit Codes" for daemons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitStatus {
+    /// All was stopped as asked.
+    Success = 0,
+    /// A generation ended otherwise than by an exit status or a signal: a timeout, a watchdog, the OOM killer.
+    Failure = 1,
+    /// The command line can't be understood: an option, a value, or no command.
+    Usage = 170,
+    /// The command does not exist or is not executable.
+    CommandNotFound = 171,
+    /// There is no systemd to talk to.
+    NoManager = 172,
+    /// systemd or the kernel does not let this user do it.
+    NotAllowed = 173,
+    /// The unit can't be rolled as it is.
+    UnitRefused = 174,
+    /// The unit name belongs to somebody else.
+    NameTaken = 175,
+    /// Anything else that went wrong inside procroll.
+    Internal = 176,
+}
+
+impl ExitStatus {
+    /// All of them, for the documentation.
+    pub const ALL: [Self; 9] = [
+        Self::Success,
+        Self::Failure,
+        Self::Usage,
+        Self::CommandNotFound,
+        Self::NoManager,
+        Self::NotAllowed,
+        Self::UnitRefused,
+        Self::NameTaken,
+        Self::Internal,
+    ];
+
+    /// What it means, for `--help`.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Success => "stopped as asked",
+            Self::Failure => "a generation timed out, or was ended by a watchdog or the OOM killer",
+            Self::Usage => "the command line is wrong",
+            Self::CommandNotFound => "the command does not exist or is not executable",
+            Self::NoManager => "no systemd to talk to",
+            Self::NotAllowed => "not allowed",
+            Self::UnitRefused => "the unit can't be rolled as it is",
+            Self::NameTaken => "the unit name belongs to somebody else",
+            Self::Internal => "an internal error",
+        }
+    }
+}
+
+impl From<ExitStatus> for ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        ExitCode::from(status as u8)
+    }
+}
+
+/// An error that ends procroll, or refuses a roll: what to tell, and what to exit with.
+#[derive(Debug)]
+pub struct Fatal {
+    /// What to exit with.
+    pub exit: ExitStatus,
+    /// What to tell, the outermost context first.
+    pub error: anyhow::Error,
+}
+
+impl fmt::Display for Fatal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.error)
+    }
+}
+
+/// Gives an error the exit status that it is to end in.
+pub trait OrExit<T> {
+    /// The value, or the error with `exit`.
+    fn or_exit(self, exit: ExitStatus) -> Result<T, Fatal>;
+}
+
+impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
+    fn or_exit(self, exit: ExitStatus) -> Result<T, Fatal> {
+        self.map_err(|error| Fatal { exit, error: error.into() })
+    }
+}

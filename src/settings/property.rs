@@ -1,0 +1,235 @@
+//! Options that become lines of the generations' unit: `-p`, `-E`, `--uid=` and their like.
+//!
+//! Only their form is checked here; whether systemd knows the key and takes the value is asked of systemd itself
+//! (`systemd::verify`).
+
+use std::ffi::OsString;
+
+use super::Span;
+use crate::cli::{self, Run};
+use crate::exit::Fatal;
+use crate::unit::keys::{self, Class};
+use crate::unit::quote;
+use crate::unit::text::{self, Section};
+
+/// A line for the generations' unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// The key, of `[Service]` or `[Unit]`.
+    pub key: String,
+    /// The value as it is written into a unit file.
+    pub value: String,
+    /// The option it comes from, as given, for messages.
+    pub option: String,
+}
+
+/// What some options refer to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Surroundings<'a> {
+    /// The caller's environment and directory; none in a wrapper unit, where they are the application's or frozen at
+    /// the first start.
+    pub caller: Option<&'a Caller>,
+}
+
+/// Where procroll was called from.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    /// Its environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Its directory; none if it is gone.
+    pub directory: Option<std::path::PathBuf>,
+}
+
+/// All lines that `run` asks for, in this order.
+pub(super) fn overrides(run: &Run, surroundings: &Surroundings<'_>) -> Result<Vec<Override>, Fatal> {
+    let mut overrides = Vec::new();
+    let mut add = |option: &str, key: &str, value: &str| {
+        let value = quote::value(value)
+            .map_err(|error| cli::usage(format!("{option}={value:?} can't be used: {error}")))
+            .and_then(|written| match written.is_empty() {
+                true => Err(cli::usage(format!("{option}= needs a value"))),
+                false => Ok(written),
+            })?;
+        overrides.push(Override { key: key.to_owned(), option: format!("{option}={value}"), value });
+        Ok::<_, Fatal>(())
+    };
+    let options = [
+        ("--uid", "User", &run.uid),
+        ("--gid", "Group", &run.gid),
+        ("--working-directory", "WorkingDirectory", &run.working_directory),
+        ("--slice", "Slice", &run.slice),
+        ("--description", "Description", &run.description),
+    ];
+    for (option, key, value) in options {
+        if let Some(value) = value {
+            add(option, key, value)?;
+        }
+    }
+    if run.same_dir {
+        add("--same-dir", "WorkingDirectory", &directory(surroundings)?)?;
+    }
+    let timeouts = [
+        ("--ready-timeout", "TimeoutStartSec", run.ready_timeout),
+        ("--shutdown-timeout", "TimeoutStopSec", run.shutdown_timeout),
+    ];
+    for (option, key, span) in timeouts {
+        if let Some(span) = span {
+            // systemd reads 0 as no limit in both, which nobody who writes it here means.
+            if span == Span::Of(std::time::Duration::ZERO) {
+                return Err(cli::usage(format!("{option}=0 is no time at all. For no limit say infinity")));
+            }
+            add(option, key, &span.to_string())?;
+        }
+    }
+    if let Some(signal) = &run.signal {
+        add("--signal", "KillSignal", &signal.to_string())?;
+    }
+    for assignment in &run.setenv {
+        overrides.push(environment(assignment, surroundings)?);
+    }
+    for assignment in &run.property {
+        overrides.push(property(assignment)?);
+    }
+    Ok(overrides)
+}
+
+fn directory(surroundings: &Surroundings<'_>) -> Result<String, Fatal> {
+    let Some(caller) = surroundings.caller else {
+        return Err(cli::usage("--same-dir has no meaning in a unit. Set its WorkingDirectory="));
+    };
+    let directory = caller.directory.as_ref().ok_or_else(|| cli::usage("--same-dir: the current directory is gone"))?;
+    directory
+        .to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| cli::usage(format!("--same-dir: the current directory {directory:?} is not UTF-8")))
+}
+
+fn environment(assignment: &str, surroundings: &Surroundings<'_>) -> Result<Override, Fatal> {
+    let (name, value) = match assignment.split_once('=') {
+        Some((name, value)) => (name, value.to_owned()),
+        None => (assignment, inherited(assignment, surroundings)?),
+    };
+    let valid = |char: char| char.is_ascii_alphanumeric() || char == '_';
+    if name.is_empty() || !name.chars().all(valid) || name.starts_with(|char: char| char.is_ascii_digit()) {
+        return Err(cli::usage(format!("--setenv={assignment}: {name:?} is no name of an environment variable")));
+    }
+    let value = quote::word(&format!("{name}={value}"))
+        .map_err(|error| cli::usage(format!("--setenv={name} can't be used: {error}")))?;
+    Ok(Override { key: "Environment".to_owned(), value, option: format!("--setenv={name}") })
+}
+
+fn inherited(name: &str, surroundings: &Surroundings<'_>) -> Result<String, Fatal> {
+    let Some(caller) = surroundings.caller else {
+        return Err(cli::usage(format!(
+            "--setenv={name} has no value, and in a unit there is no caller to take it from. Set it with PassEnvironment="
+        )));
+    };
+    let value = caller.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+    let value = value.ok_or_else(|| cli::usage(format!("--setenv={name}: it is not set here")))?;
+    value.into_string().map_err(|value| cli::usage(format!("--setenv={name}: its value {value:?} is not UTF-8")))
+}
+
+fn property(assignment: &str) -> Result<Override, Fatal> {
+    let refuse = |why: &str| Err(cli::usage(format!("--property={assignment:?} can't be used: {why}")));
+    let Some((key, value)) = assignment.split_once('=') else {
+        return refuse("there is no =");
+    };
+    if !text::is_key(key) {
+        return refuse("the name has other characters than letters and digits");
+    }
+    for section in [Section::Unit, Section::Service] {
+        let (class, why) = keys::class(section, key);
+        if class != Class::Carried {
+            return refuse(&format!("{key}= of a generation is procroll's to set ({why})"));
+        }
+    }
+    match quote::value(value) {
+        Ok(value) => Ok(Override { key: key.to_owned(), value, option: format!("--property={assignment}") }),
+        Err(error) => refuse(&error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::check;
+    use super::*;
+
+    fn lines(words: &[&str]) -> Result<Vec<String>, String> {
+        let caller = Caller {
+            environment: vec![("HOME".into(), "/root".into()), ("MULTI".into(), "a\nb".into())],
+            directory: Some("/srv/my app".into()),
+        };
+        let words = [words, &["--", "/bin/x"]].concat();
+        let settings = check(&words, &Surroundings { caller: Some(&caller) })?;
+        Ok(settings.overrides.into_iter().map(|one| format!("{}={}", one.key, one.value)).collect())
+    }
+
+    #[test]
+    fn options_become_lines() {
+        let words = [
+            "--uid=app",
+            "--gid=www",
+            "--working-directory=/srv",
+            "--slice=web.slice",
+            "--description=A b",
+            "--ready-timeout=1m30s",
+            "--shutdown-timeout=infinity",
+            "--signal=QUIT",
+            "-pCPUQuota=20%",
+            "-p",
+            "LimitNOFILE=99",
+        ];
+        let expected = [
+            "User=app",
+            "Group=www",
+            "WorkingDirectory=/srv",
+            "Slice=web.slice",
+            "Description=A b",
+            "TimeoutStartSec=90000000us",
+            "TimeoutStopSec=infinity",
+            "KillSignal=SIGQUIT",
+            "CPUQuota=20%",
+            "LimitNOFILE=99",
+        ];
+        assert_eq!(lines(&words), Ok(expected.map(str::to_owned).to_vec()));
+        assert_eq!(lines(&["--same-dir"]), Ok(vec!["WorkingDirectory=/srv/my app".to_owned()]));
+    }
+
+    #[test]
+    fn environment_is_quoted_and_inherited_by_name() {
+        let expected = ["\"A=%%n \\\"$X\\\"\"", "\"HOME=/root\"", "\"MULTI=a\\nb\"", "\"EMPTY=\""];
+        let expected = expected.map(|value| format!("Environment={value}")).to_vec();
+        assert_eq!(lines(&["-E", "A=%n \"$X\"", "-E", "HOME", "--setenv=MULTI", "-EEMPTY="]), Ok(expected));
+        assert!(lines(&["-E", "NOPE"]).is_err_and(|error| error.starts_with("--setenv=NOPE: it is not set here")));
+        assert!(lines(&["-E", "1A=x"]).is_err_and(|error| error.contains("\"1A\" is no name")));
+    }
+
+    #[test]
+    fn values_of_several_lines_are_refused() {
+        for words in [["-p", "Nice=1\nUser=root"], ["--uid", "app\nExecStartPre=+/bin/sh"]] {
+            assert!(lines(&words).is_err_and(|error| error.contains("U+000A")), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn what_procroll_sets_itself_is_refused_with_the_reason() {
+        for own in ["ExecStart=/bin/y", "Restart=always", "CollectMode=inactive-or-failed", "PartOf=x.service"] {
+            assert!(lines(&["-p", own]).is_err_and(|error| error.contains("procroll's to set")), "{own}");
+        }
+        for bad in ["Nice", "=1", "Ni ce=1", "[Unit]=1"] {
+            assert!(lines(&["-p", bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn in_a_unit_there_is_no_caller() {
+        let refused = |words: &[&str]| check(&[words, &["--", "/bin/x"]].concat(), &Surroundings::default());
+        assert!(refused(&["-E", "HOME"]).is_err_and(|error| error.contains("PassEnvironment=")));
+        assert!(refused(&["--same-dir"]).is_err_and(|error| error.contains("WorkingDirectory=")));
+    }
+
+    #[test]
+    fn no_time_is_no_timeout() {
+        assert!(lines(&["--shutdown-timeout=0"]).is_err_and(|error| error.contains("say infinity")));
+    }
+}
