@@ -1,0 +1,137 @@
+//! The connection to systemd: made when somebody needs it, shared, and closed when nobody does.
+//!
+//! A bus grants root 256 connections on a whole host, and a host can have a thousand wrapper units, so at rest procroll
+//! holds none.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use zbus::Connection;
+use zbus::proxy::CacheProperties;
+
+use super::manager::{JobProxy, ManagerProxy, ServiceProxy, UnitProxy};
+use super::{Error, Place};
+
+/// How long a call may take. A daemon-reload keeps PID 1 busy for seconds on large hosts.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The way to systemd.
+#[derive(Debug)]
+pub struct Bus {
+    /// Where systemd is.
+    pub place: Place,
+    live: Mutex<Weak<Connection>>,
+}
+
+/// A connection in use; it closes when the last of its clones is dropped.
+#[derive(Clone, Debug)]
+pub struct Link(Arc<Connection>);
+
+impl Bus {
+    /// A way to the systemd of this place. Nothing is connected yet.
+    pub fn new(place: Place) -> Self {
+        Self { place, live: Mutex::default() }
+    }
+
+    /// The connection in use, or a new one.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] where there is no bus, [`Error::NotAllowed`].
+    pub async fn connect(&self) -> Result<Link, Error> {
+        // Only one at a time: what is sent in order must arrive in order, so there must not be two connections.
+        let mut live = self.live.lock().await;
+        if let Some(connection) = live.upgrade().filter(|connection| !connection.is_closed()) {
+            return Ok(Link(connection));
+        }
+        let unreachable = |error: zbus::Error| match Error::from(error) {
+            Error::Lost(why) | Error::Other(why) => Error::Unreachable(why),
+            error => error,
+        };
+        let connection = zbus::connection::Builder::address(self.place.bus_address.as_str())
+            .method_timeout(CALL_TIMEOUT)
+            .build()
+            .await
+            .map_err(unreachable)?;
+        let link = Link(Arc::new(connection));
+        *live = Arc::downgrade(&link.0);
+        Ok(link)
+    }
+
+    /// Connects, and tries again for as long as that fails.
+    pub async fn insist(&self) -> Link {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            match self.connect().await {
+                Ok(link) => return link,
+                Err(error) => tracing::debug!("not yet: {error}"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+}
+
+impl Link {
+    /// systemd itself.
+    pub async fn manager(&self) -> Result<ManagerProxy<'static>, Error> {
+        Ok(ManagerProxy::builder(&self.0).cache_properties(CacheProperties::No).build().await?)
+    }
+
+    /// A unit's properties.
+    pub async fn unit(&self, name: &str) -> Result<UnitProxy<'static>, Error> {
+        self.unit_at(super::manager::unit_path(name).into()).await
+    }
+
+    /// A unit's properties, by its object path.
+    pub async fn unit_at(&self, path: zbus::OwnedObjectPath) -> Result<UnitProxy<'static>, Error> {
+        Ok(UnitProxy::builder(&self.0).path(path).cache_properties(CacheProperties::No).build().await?)
+    }
+
+    /// Whether systemd knows the unit just now, without making it look for one.
+    pub async fn is_loaded(&self, name: &str) -> Result<bool, Error> {
+        match self.manager().await?.get_unit(name).await.map_err(Error::from) {
+            Ok(_) => Ok(true),
+            Err(Error::NoSuchUnit(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The drop-ins that systemd has read for a unit.
+    pub async fn drop_in_paths(&self, name: &str) -> Result<Vec<String>, Error> {
+        Ok(self.unit(name).await?.drop_in_paths().await?)
+    }
+
+    /// Asks a unit to stop. One that is not there has stopped.
+    pub async fn stop_unit(&self, name: &str) -> Result<(), Error> {
+        match self.manager().await?.stop_unit(name, "replace").await.map_err(Error::from) {
+            Ok(_) | Err(Error::NoSuchUnit(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Kills all processes of a unit.
+    pub async fn kill_unit(&self, name: &str) -> Result<(), Error> {
+        const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
+        match self.manager().await?.kill_unit(name, "all", SIGKILL).await.map_err(Error::from) {
+            Ok(()) | Err(Error::NoSuchUnit(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A service's properties.
+    pub async fn service(&self, name: &str) -> Result<ServiceProxy<'static>, Error> {
+        let path = super::manager::unit_path(name);
+        Ok(ServiceProxy::builder(&self.0).path(path).cache_properties(CacheProperties::No).build().await?)
+    }
+
+    /// A job. They vanish within milliseconds.
+    pub async fn job(&self, path: zbus::OwnedObjectPath) -> Result<JobProxy<'static>, Error> {
+        Ok(JobProxy::builder(&self.0).path(path).cache_properties(CacheProperties::No).build().await?)
+    }
+
+    /// The connection itself, for what the proxies don't do.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.0
+    }
+}

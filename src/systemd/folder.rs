@@ -1,0 +1,203 @@
+//! The files that systemd reads and that procroll writes: the drop-ins of a transient unit.
+//!
+//! All of them lie in the manager's own folder for transient units, which only its owner can write to. Nothing is
+//! followed: what stands in the way is unlinked, and each file is created anew.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::Place;
+use crate::unit::{DropIn, OWN_DROP_IN};
+
+/// Where the drop-ins of the transient unit `name` are.
+pub fn path(place: &Place, name: &str) -> PathBuf {
+    place.transient.join(format!("{name}.d"))
+}
+
+/// Writes the drop-ins of the unit `name`, in place of whatever was there, and makes systemd look for them. systemd
+/// removes them with the unit.
+pub fn write(place: &Place, name: &str, drop_ins: &[DropIn]) -> io::Result<()> {
+    let folder = path(place, name);
+    remove(place, name)?;
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(&place.transient)?;
+    fs::DirBuilder::new().mode(0o755).create(&folder)?;
+    for drop_in in drop_ins {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(folder.join(&drop_in.name))?;
+        file.write_all(drop_in.text.as_bytes())?;
+    }
+    // systemd keeps a list of all unit folders, and makes a new one when this folder's time has changed.
+    File::open(&place.watched)?.set_modified(SystemTime::now())
+}
+
+/// Removes the drop-ins of the unit `name`, if there are any: of a start that was given up, or hidden ones that systemd
+/// left behind.
+pub fn remove(place: &Place, name: &str) -> io::Result<()> {
+    let folder = path(place, name);
+    let removed = match fs::symlink_metadata(&folder) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&folder),
+        Ok(_) => fs::remove_file(&folder),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// procroll's own drop-in of the unit `name`, if it has one.
+pub fn read_own(place: &Place, name: &str) -> Option<String> {
+    fs::read_to_string(path(place, name).join(OWN_DROP_IN)).ok()
+}
+
+/// procroll's own drop-ins of all transient units that `is_ours` picks by name.
+pub fn all_own(place: &Place, is_ours: impl Fn(&str) -> bool) -> Vec<String> {
+    let entries = fs::read_dir(&place.transient).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".d").map(str::to_owned));
+    names.filter(|name| is_ours(name)).filter_map(|name| read_own(place, &name)).collect()
+}
+
+/// Drop-ins that would apply to a unit of this name although they are not its own.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Foreign {
+    /// File names in folders for several units: of all services, of a common prefix, of a template.
+    pub shared: Vec<String>,
+    /// A folder for exactly this unit, such as `systemctl set-property web@3` leaves.
+    pub exact: Option<PathBuf>,
+}
+
+/// Looks through systemd's folders `unit_path` for drop-ins that would apply to `<prefix>@<instance>.service`.
+pub fn foreign(place: &Place, unit_path: &[String], prefix: &str, instance: &str) -> Foreign {
+    let shared: Vec<String> = shared_names(prefix, instance);
+    let mut found = Foreign::default();
+    for folder in unit_path.iter().map(Path::new) {
+        let exact = folder.join(format!("{prefix}@{instance}.service.d"));
+        if folder != place.transient && exact.symlink_metadata().is_ok() {
+            found.exact.get_or_insert(exact);
+        }
+        for name in &shared {
+            let entries = fs::read_dir(folder.join(name)).into_iter().flatten().flatten();
+            let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+            found.shared.extend(names.filter(|name| name.ends_with(".conf")));
+        }
+    }
+    found.shared.sort();
+    found.shared.dedup();
+    found
+}
+
+/// The folders that systemd.unit(5) names, other than the unit's own: `my-web@3.service` also gets those of
+/// `my-web@.service.d`, `my-@3.service.d`, `my-@.service.d`, `my-.service.d` and `service.d`.
+fn shared_names(prefix: &str, instance: &str) -> Vec<String> {
+    let mut names = vec![format!("{prefix}@.service.d")];
+    let ends = prefix.match_indices('-').map(|(index, _)| &prefix[..=index]).filter(|&end| end != prefix && end != "-");
+    for end in ends {
+        names.extend([format!("{end}@{instance}.service.d"), format!("{end}@.service.d"), format!("{end}.service.d")]);
+    }
+    names.push("service.d".to_owned());
+    names
+}
+
+/// Whether any process runs in this control group, as systemd names it. Unknown counts as yes.
+pub fn is_populated(group: &str) -> bool {
+    let events = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+        .iter()
+        .map(|mount| fs::read_to_string(format!("{mount}{group}/cgroup.events")))
+        .find(|read| !matches!(read, Err(error) if error.kind() == io::ErrorKind::NotFound));
+    match events {
+        Some(Ok(events)) => events.lines().any(|line| line == "populated 1"),
+        Some(Err(_)) => true,
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("procroll-folder-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).expect("a folder to work in");
+            Self(path)
+        }
+
+        fn place(&self) -> Place {
+            let watched = self.0.join("system");
+            fs::create_dir_all(&watched).expect("a folder");
+            Place { transient: self.0.join("transient"), watched, ..Place::system() }
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn drop_in(name: &str) -> DropIn {
+        DropIn { name: name.to_owned(), text: "text".to_owned() }
+    }
+
+    #[test]
+    fn replaces_what_was_there_and_follows_nothing() {
+        let scratch = Scratch::new("replace");
+        let place = scratch.place();
+        let precious = scratch.0.join("precious");
+        fs::create_dir_all(&precious).expect("a folder");
+        fs::write(precious.join("file"), "kept").expect("a file");
+        fs::create_dir_all(&place.transient).expect("a folder");
+        symlink(&precious, path(&place, "web@1.service")).expect("a link in place of the folder");
+        write(&place, "web@1.service", &[drop_in("a.conf")]).expect("written");
+        symlink(&precious, path(&place, "web@1.service").join("planted.conf")).expect("a link in the folder");
+        write(&place, "web@1.service", &[drop_in("b.conf")]).expect("written again");
+        let names: Vec<_> =
+            fs::read_dir(path(&place, "web@1.service")).expect("a folder").flatten().map(|e| e.file_name()).collect();
+        assert_eq!(names, ["b.conf"]);
+        assert_eq!(fs::read_to_string(precious.join("file")).ok().as_deref(), Some("kept"));
+    }
+
+    #[test]
+    fn makes_systemd_look_again() {
+        let scratch = Scratch::new("look");
+        let place = scratch.place();
+        let old = SystemTime::UNIX_EPOCH;
+        File::open(&place.watched).expect("a folder").set_modified(old).expect("a time");
+        write(&place, "web@1.service", &[]).expect("written");
+        assert_ne!(fs::metadata(&place.watched).and_then(|metadata| metadata.modified()).ok(), Some(old));
+    }
+
+    #[test]
+    fn finds_drop_ins_that_are_not_the_units_own() {
+        let scratch = Scratch::new("foreign");
+        let place = scratch.place();
+        let system = scratch.0.join("system");
+        let shared =
+            ["service.d/all.conf", "my-.service.d/p.conf", "my-@3.service.d/q.conf", "my-web@.service.d/t.conf"];
+        for file in shared.iter().chain(&["my-web.service.d/own.conf", "other-.service.d/x.conf", "service.d/note.txt"])
+        {
+            let file = system.join(file);
+            fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+            fs::write(file, "").expect("a file");
+        }
+        let path = [system.to_str().expect("UTF-8").to_owned()];
+        let found = foreign(&place, &path, "my-web", "3");
+        assert_eq!(found.shared, ["all.conf", "p.conf", "q.conf", "t.conf"]);
+        assert_eq!(found.exact, None);
+        fs::create_dir_all(system.join("my-web@3.service.d")).expect("a folder");
+        assert_eq!(foreign(&place, &path, "my-web", "3").exact, Some(system.join("my-web@3.service.d")));
+    }
+
+    #[test]
+    fn prefixes_are_cut_at_dashes() {
+        assert_eq!(shared_names("web", "3"), ["web@.service.d", "service.d"]);
+        let names = shared_names("a-b-c", "3");
+        assert!(names.contains(&"a-.service.d".to_owned()) && names.contains(&"a-b-@3.service.d".to_owned()));
+    }
+}

@@ -1,0 +1,290 @@
+//! The unit of one generation, as systemd sees it: what it does now, each change of that, how it ended.
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use zbus::{DeserializeDict, MatchRule, Message, MessageStream, OwnedObjectPath, Type};
+
+use super::manager::unit_path;
+use super::pidfd::Pidfd;
+use super::{Error, Link};
+use crate::roll::{Death, Standing};
+
+const SYSTEMD: &str = "org.freedesktop.systemd1";
+
+/// What systemd says of a unit: of its own interface all but the last, in one message; of its service the last, in the
+/// message before.
+#[derive(Debug, Default, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "PascalCase")]
+struct Properties {
+    active_state: Option<String>,
+    sub_state: Option<String>,
+    job: Option<(u32, OwnedObjectPath)>,
+    condition_result: Option<bool>,
+    condition_timestamp: Option<u64>,
+    #[zbus(rename = "MainPID")]
+    main_pid: Option<u32>,
+}
+
+/// What a generation does, and what it takes to tell how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    /// What it does.
+    pub standing: Standing,
+    /// The id of its main process; 0 for none.
+    pub main_pid: u32,
+    /// Nothing of it runs, but systemd keeps it as `active (exited)`.
+    pub exited: bool,
+    /// A `Condition…=` of its unit did not hold, so it was never started.
+    condition_failed: bool,
+    /// It is in state `failed`.
+    failed: bool,
+}
+
+impl Properties {
+    /// The state of the unit, if this is about the unit and not only about its service.
+    fn state(&self, main_pid: u32) -> Option<State> {
+        let (active, sub) = (self.active_state.as_deref()?, self.sub_state.as_deref()?);
+        let idle = self.job.as_ref()?.0 == 0;
+        let exited = active == "active" && sub == "exited";
+        let standing = match active {
+            // RemainAfterExit=yes keeps it so when its main process has ended. With a job it is about to change.
+            "active" if exited && idle => Standing::Dead,
+            "active" if exited => Standing::Deactivating,
+            "active" | "reloading" | "refreshing" => Standing::Active,
+            "deactivating" => Standing::Deactivating,
+            // The first word about a start says inactive, with a job.
+            "inactive" | "failed" if idle => Standing::Dead,
+            _ => Standing::Starting,
+        };
+        Some(State {
+            standing,
+            main_pid,
+            exited,
+            condition_failed: self.condition_timestamp? != 0 && !self.condition_result?,
+            failed: active == "failed",
+        })
+    }
+}
+
+/// A main process and the handle that tells its end.
+#[derive(Debug)]
+pub struct MainProcess {
+    /// Its process id.
+    pub pid: u32,
+    /// Its handle.
+    pub pidfd: Pidfd,
+}
+
+/// A generation's unit, over a connection that lasts as long as this.
+#[derive(Debug)]
+pub struct Watched {
+    link: Link,
+    name: String,
+    state: watch::Receiver<Option<State>>,
+    /// Reads the signals of the bus; ends with this or with the connection.
+    _reader: JoinSet<()>,
+}
+
+impl Watched {
+    /// Watches the unit of this name, which is about to be started, with a reference: the first state is the one after
+    /// that.
+    pub async fn before_start(link: Link, name: &str) -> Result<Self, Error> {
+        let signals = signals(&link, name).await?;
+        Ok(Self::reading(link, name, signals, None))
+    }
+
+    /// Watches the unit of this name: the first state is the present one.
+    pub async fn now(link: Link, name: &str) -> Result<Self, Error> {
+        // systemd would try to load a unit that is only looked at, and complain that its file is gone.
+        if !link.is_loaded(name).await? {
+            return Ok(Self::gone(link, name));
+        }
+        // What changes while the questions are on their way is in the signals. systemd sends those to whoever holds a
+        // reference to the unit, which also keeps it until it is known how it ended.
+        let signals = signals(&link, name).await?;
+        link.manager().await?.ref_unit(name).await?;
+        let main_pid = link.service(name).await?.main_pid().await?;
+        let interface = Some("org.freedesktop.DBus.Properties");
+        let unit = &("org.freedesktop.systemd1.Unit");
+        let reply = link.connection().call_method(Some(SYSTEMD), unit_path(name), interface, "GetAll", unit).await?;
+        Ok(Self::reading(link, name, signals, Some((main_pid, reply))))
+    }
+
+    fn gone(link: Link, name: &str) -> Self {
+        let state =
+            State { standing: Standing::Dead, main_pid: 0, exited: false, condition_failed: false, failed: false };
+        let (sender, mut receiver) = watch::channel(Some(state));
+        receiver.mark_changed();
+        drop(sender);
+        Self { link, name: name.to_owned(), state: receiver, _reader: JoinSet::new() }
+    }
+
+    fn reading(link: Link, name: &str, mut signals: MessageStream, present: Option<(u32, Message)>) -> Self {
+        let mut main_pid = present.as_ref().map_or(0, |(pid, _)| *pid);
+        let reply = present.map(|(_, reply)| reply);
+        let first = reply.as_ref().and_then(|reply| reply.body().deserialize::<Properties>().ok());
+        let (sender, mut state) = watch::channel(first.and_then(|properties| properties.state(main_pid)));
+        state.mark_changed();
+        let mut reader = JoinSet::new();
+        // A task of its own, since a stream that nobody reads blocks the whole connection.
+        reader.spawn(async move {
+            while let Some(Ok(signal)) = next(&mut signals).await {
+                let changed = match signal.body().deserialize::<(String, Properties, Vec<String>)>() {
+                    Ok((_, changed, _)) => changed,
+                    Err(error) => {
+                        tracing::debug!("an odd signal of systemd's: {error}");
+                        continue;
+                    }
+                };
+                main_pid = changed.main_pid.unwrap_or(main_pid);
+                let older = reply.as_ref().is_some_and(|reply| signal.recv_position() < reply.recv_position());
+                let new = changed.state(main_pid).filter(|_| !older);
+                sender.send_if_modified(|state| {
+                    let new = new.or(state.map(|state| State { main_pid, ..state }));
+                    std::mem::replace(state, new) != new
+                });
+            }
+        });
+        Self { link, name: name.to_owned(), state, _reader: reader }
+    }
+
+    /// What the unit does, whenever that has changed. Changes in quick succession count as one.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if the connection broke.
+    pub async fn next(&mut self) -> Result<State, Error> {
+        loop {
+            self.state.changed().await.map_err(|_| Error::Lost("the bus closed it".to_owned()))?;
+            if let Some(state) = *self.state.borrow_and_update() {
+                return Ok(state);
+            }
+        }
+    }
+
+    /// Waits until the unit is in a state like this.
+    pub async fn until(&mut self, like: impl Fn(&State) -> bool) -> Result<State, Error> {
+        loop {
+            let state = self.next().await?;
+            if like(&state) {
+                return Ok(state);
+            }
+        }
+    }
+
+    /// The main process of this id, held by a handle that is surely its own; none if it is no longer the main process,
+    /// or has ended without systemd knowing it yet.
+    pub async fn main_process(&self, pid: u32) -> Result<Option<MainProcess>, Error> {
+        let Some(pidfd) = Pidfd::open(pid) else { return Ok(None) };
+        // systemd reaps its main processes, so an id that it still names after the handle was opened was not reused.
+        let same = self.link.service(&self.name).await?.main_pid().await? == pid;
+        Ok((same && !pidfd.has_ended()).then_some(MainProcess { pid, pidfd }))
+    }
+
+    /// Waits until the start is over, well or badly. [`Watched::next`] gives the state of then once more.
+    pub async fn started(&mut self) -> Result<(), Error> {
+        self.until(|state| state.standing != Standing::Starting).await?;
+        self.state.mark_changed();
+        Ok(())
+    }
+
+    /// How the unit ended, in `state`.
+    pub async fn death(&self, state: &State) -> Result<Death, Error> {
+        if state.condition_failed {
+            return Ok(Death::Failed("condition".to_owned()));
+        }
+        if !state.exited && !state.failed {
+            return Ok(Death::Stopped);
+        }
+        let service = self.link.service(&self.name).await?;
+        let (result, code, status) =
+            tokio::try_join!(service.result(), service.exec_main_code(), service.exec_main_status())?;
+        Ok(death(&result, code, status))
+    }
+
+    /// Whether any process of the unit runs.
+    pub async fn is_populated(&self) -> Result<bool, Error> {
+        let group = self.link.service(&self.name).await?.control_group().await?;
+        Ok(!group.is_empty() && super::folder::is_populated(&group))
+    }
+
+    /// The connection, for calls about this unit.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+}
+
+/// The changes of one unit. A match on all of systemd's signals would wake every procroll for every unit.
+async fn signals(link: &Link, name: &str) -> Result<MessageStream, Error> {
+    let rule = MatchRule::builder()
+        .msg_type(zbus::message::Type::Signal)
+        .sender(SYSTEMD)
+        .path(unit_path(name))
+        .interface("org.freedesktop.DBus.Properties")
+        .member("PropertiesChanged")
+        .build()?;
+    Ok(MessageStream::for_match_rule(rule, link.connection(), None).await?)
+}
+
+/// Reads `Result`, `ExecMainCode` (as waitid(2) has it) and `ExecMainStatus`.
+fn death(result: &str, code: i32, status: i32) -> Death {
+    const CLD_EXITED: i32 = 1;
+    const CLD_KILLED: i32 = 2;
+    const CLD_DUMPED: i32 = 3;
+    match (result, code) {
+        ("success" | "exit-code", CLD_EXITED) => {
+            u8::try_from(status).map_or(Death::Failed(result.to_owned()), Death::Exited)
+        }
+        ("success" | "signal" | "core-dump", CLD_KILLED | CLD_DUMPED) => Death::Killed(status),
+        _ => Death::Failed(result.to_owned()),
+    }
+}
+
+async fn next(stream: &mut MessageStream) -> Option<zbus::Result<zbus::Message>> {
+    use futures_core::Stream;
+    std::future::poll_fn(|context| std::pin::Pin::new(&mut *stream).poll_next(context)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(active_state: &str, sub_state: &str, job: u32) -> Standing {
+        let properties = Properties {
+            active_state: Some(active_state.to_owned()),
+            sub_state: Some(sub_state.to_owned()),
+            job: Some((job, OwnedObjectPath::default())),
+            condition_result: Some(true),
+            condition_timestamp: Some(1),
+            main_pid: None,
+        };
+        properties.state(0).expect("a state").standing
+    }
+
+    #[test]
+    fn inactive_with_a_job_is_not_dead() {
+        assert_eq!(standing("inactive", "dead", 7), Standing::Starting);
+        assert_eq!(standing("inactive", "dead", 0), Standing::Dead);
+        assert_eq!(standing("failed", "failed", 7), Standing::Starting);
+        assert_eq!(standing("failed", "failed", 0), Standing::Dead);
+    }
+
+    #[test]
+    fn serving_is_active_and_running() {
+        assert_eq!(standing("active", "running", 0), Standing::Active);
+        assert_eq!(standing("reloading", "reload", 3), Standing::Active);
+        assert_eq!(standing("active", "exited", 0), Standing::Dead);
+        assert_eq!(standing("activating", "start", 3), Standing::Starting);
+        assert_eq!(standing("deactivating", "stop-sigterm", 0), Standing::Deactivating);
+    }
+
+    #[test]
+    fn deaths_are_told_apart() {
+        assert_eq!(death("success", 1, 0), Death::Exited(0));
+        assert_eq!(death("exit-code", 1, 3), Death::Exited(3));
+        assert_eq!(death("signal", 2, 9), Death::Killed(9));
+        assert_eq!(death("core-dump", 3, 11), Death::Killed(11));
+        assert_eq!(death("success", 2, 15), Death::Killed(15));
+        assert_eq!(death("timeout", 2, 9), Death::Failed("timeout".to_owned()));
+        assert_eq!(death("exit-code", 0, 0), Death::Failed("exit-code".to_owned()));
+    }
+}

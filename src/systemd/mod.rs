@@ -1,0 +1,20 @@
+//! Talking to systemd: over the bus ([`bus`], [`manager`], [`generation`], [`wrapper`]), through the files it reads
+//! ([`folder`]), and by its own checker ([`verify`]).
+//!
+//! Here is what systemd is asked and told, and nothing of when or why: that is for
+//! [`backend`](crate::backend::service).
+
+pub mod bus;
+pub mod error;
+pub mod folder;
+pub mod generation;
+pub mod manager;
+pub mod pidfd;
+pub mod place;
+pub mod program;
+pub mod verify;
+pub mod wrapper;
+
+pub use bus::{Bus, Link};
+pub use error::Error;
+pub use place::Place;

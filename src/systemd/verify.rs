@@ -1,0 +1,158 @@
+//! Asks systemd itself whether it knows a key and takes its value, by `systemd-analyze verify`.
+//!
+//! systemd only logs what it doesn't understand of a unit, and goes on without it. For what somebody asks for on the
+//! command line that is not good enough.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::process::Command;
+
+use crate::settings::Override;
+use crate::unit::text::{self, Assignment, Section};
+
+/// How long the check may take; it takes some 30 ms.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Gives each line its section.
+///
+/// # Errors
+/// A line that systemd doesn't know or would ignore, in systemd's own words; or the check can't be made.
+pub async fn verify(name: &str, overrides: &[Override]) -> Result<Vec<Assignment>> {
+    if overrides.is_empty() {
+        return Ok(Vec::new());
+    }
+    let scratch = Scratch::new()?;
+    let file = scratch.0.join(name);
+    // Which section a key belongs to is systemd's to know: each line stands in both, and one of them fits.
+    let unit = overrides.iter().map(|one| Assignment::own(Section::Unit, &one.key, &one.value));
+    let service = [("Type", "notify"), ("ExecStart", "/bin/true")]
+        .into_iter()
+        .map(|(key, value)| Assignment::own(Section::Service, key, value))
+        .chain(overrides.iter().map(|one| Assignment::own(Section::Service, &one.key, &one.value)));
+    let lines: Vec<_> = unit.chain(service).collect();
+    fs::write(&file, text::render(&lines)).with_context(|| format!("can't write {}", file.display()))?;
+
+    let check = Command::new("/usr/bin/systemd-analyze")
+        .args(["verify", "--man=no", "--recursive-errors=no"])
+        .arg(&file)
+        .env_clear()
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(TIMEOUT, check)
+        .await
+        .context("systemd-analyze verify did not end in time")?
+        .context("can't check options with systemd-analyze")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let messages = Messages::parse(&said, &file.to_string_lossy());
+
+    let mut assignments = Vec::new();
+    for (index, one) in overrides.iter().enumerate() {
+        // Line 1 is [Unit]; [Service] has a line of its own, and two of ours.
+        let (in_unit, in_service) = (2 + index, 2 + overrides.len() + 3 + index);
+        let section = match (messages.is_unknown(in_unit), messages.is_unknown(in_service)) {
+            (true, true) => bail!("{}: systemd knows no {}=", one.option, one.key),
+            (true, false) => Section::Service,
+            (false, _) => Section::Unit,
+        };
+        let line = if section == Section::Unit { in_unit } else { in_service };
+        if let Some(message) = messages.refusal(line) {
+            bail!("{}: {message}", one.option);
+        }
+        if let Some(message) = messages.at(line).next() {
+            tracing::warn!("{}: {message}", one.option);
+        }
+        assignments.push(Assignment::own(section, &one.key, &one.value));
+    }
+    Ok(assignments)
+}
+
+/// What `systemd-analyze verify` said about the lines of one file.
+struct Messages<'a> {
+    lines: Vec<(usize, &'a str)>,
+    /// systemd would not load the unit at all, which is due to the last thing it complained about.
+    fatal: bool,
+}
+
+impl<'a> Messages<'a> {
+    fn parse(said: &'a str, file: &str) -> Self {
+        let lines = said.lines().filter_map(|line| {
+            let (number, message) = line.strip_prefix(file)?.strip_prefix(':')?.split_once(':')?;
+            Some((number.parse().ok()?, message.trim()))
+        });
+        Self { lines: lines.collect(), fatal: said.contains("fatal error") || said.contains("bad unit file setting") }
+    }
+
+    fn at(&self, number: usize) -> impl Iterator<Item = &'a str> {
+        self.lines.iter().filter(move |(line, _)| *line == number).map(|(_, message)| *message)
+    }
+
+    fn is_unknown(&self, number: usize) -> bool {
+        self.at(number).any(|message| message.starts_with("Unknown key"))
+    }
+
+    /// systemd's words, if it would not take the value.
+    fn refusal(&self, number: usize) -> Option<&'a str> {
+        let last = self.lines.last().filter(|(line, _)| self.fatal && *line == number).map(|(_, message)| *message);
+        self.at(number).find(|message| message.contains("ignor")).or(last)
+    }
+}
+
+/// A folder of our own, gone with this.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let root = PathBuf::from("/run/procroll");
+        let folder = root.join(std::process::id().to_string());
+        // One that is there is of a dead process that had our id.
+        let _ = fs::remove_dir_all(&folder);
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(&folder)
+            .with_context(|| format!("can't make {}", folder.display()))?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+        if let Some(root) = self.0.parent() {
+            let _ = fs::remove_dir(root);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heeds_what_names_our_lines() {
+        let said = "/v/web@1.service:2: Unknown key 'MemoryMax' in section [Unit], ignoring.\n\
+                    /v/web@1.service:6: Invalid memory limit '10Q', ignoring: Invalid argument\n\
+                    /v/web@1.service:7: Unit uses CPUShares=; please use CPUWeight= instead.\n\
+                    other.service:6: Unknown key 'X' in section [Unit], ignoring.\n";
+        let messages = Messages::parse(said, "/v/web@1.service");
+        assert!(messages.is_unknown(2) && !messages.is_unknown(6));
+        assert_eq!(messages.refusal(6), Some("Invalid memory limit '10Q', ignoring: Invalid argument"));
+        assert_eq!(messages.refusal(7), None);
+        assert_eq!(messages.at(7).count(), 1);
+    }
+
+    #[test]
+    fn the_last_complaint_about_a_unit_that_would_not_load_is_why() {
+        let said = "/v/w@1.service:5: Special user nobody configured, this is not safe!\n\
+                    /v/w@1.service:6: WorkingDirectory= path is not absolute: relative\n\
+                    w@1.service: Unit configuration has fatal error, unit will not be started.\n";
+        let messages = Messages::parse(said, "/v/w@1.service");
+        assert_eq!(messages.refusal(6), Some("WorkingDirectory= path is not absolute: relative"));
+        assert_eq!(messages.refusal(5), None);
+    }
+}

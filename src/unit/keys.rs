@@ -1,0 +1,181 @@
+//! Which keys of a wrapper's unit its generations get: one table, the only truth. What isn't in it is carried as it is.
+
+use super::text::Section;
+
+/// What becomes of a key of the wrapper's unit on a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The same as on the wrapper.
+    Carried,
+    /// procroll says what it is on a generation.
+    Own,
+    /// Left out: it is about the wrapper.
+    Dropped,
+}
+
+use Class::{Dropped, Own};
+
+type Row = (Class, Section, &'static [&'static str], &'static str);
+
+/// Dependencies and `OnFailure=` can't be reset by an empty assignment, so what must not be carried is left out of the
+/// copied text instead of overridden.
+pub const TABLE: &[Row] = &[
+    (
+        Own,
+        Section::Unit,
+        &["CollectMode"],
+        "a generation that failed stays to be looked at, and one that ended stays until procroll has read how",
+    ),
+    (
+        Dropped,
+        Section::Unit,
+        &[
+            "BindTo",
+            "BindsTo",
+            "Conflicts",
+            "PartOf",
+            "Requires",
+            "RequiresOverridable",
+            "Requisite",
+            "RequisiteOverridable",
+            "Upholds",
+            "Wants",
+        ],
+        "the wrapper's dependencies hold for as long as it runs, and a generation lives no longer",
+    ),
+    (
+        Dropped,
+        Section::Unit,
+        &[
+            "PropagateReloadFrom",
+            "PropagateReloadTo",
+            "PropagatesReloadTo",
+            "PropagatesStopTo",
+            "ReloadPropagatedFrom",
+            "StopPropagatedFrom",
+        ],
+        "a roll would pass a reload or a stop on to other units",
+    ),
+    (
+        Dropped,
+        Section::Unit,
+        &[
+            "FailureAction",
+            "FailureActionExitStatus",
+            "OnFailure",
+            "OnFailureIsolate",
+            "OnFailureJobMode",
+            "OnSuccess",
+            "OnSuccessJobMode",
+            "RebootArgument",
+            "SuccessAction",
+            "SuccessActionExitStatus",
+        ],
+        "the end of one generation is not the end of the service; the wrapper's own end triggers it",
+    ),
+    (
+        Dropped,
+        Section::Unit,
+        &["AllowIsolate", "RefuseManualStart", "RefuseManualStop", "StopWhenUnneeded"],
+        "procroll has to start and stop a generation, and nothing else needs it",
+    ),
+    (
+        Dropped,
+        Section::Unit,
+        &[
+            "JobRunningTimeoutSec",
+            "JobTimeoutAction",
+            "JobTimeoutRebootArgument",
+            "JobTimeoutSec",
+            "StartLimitAction",
+            "StartLimitBurst",
+            "StartLimitInterval",
+            "StartLimitIntervalSec",
+        ],
+        "they are about the wrapper's own starts",
+    ),
+    (Dropped, Section::Unit, &["SourcePath"], "the wrapper's text has no other source than the wrapper"),
+    (Own, Section::Service, &["ExecStart"], "the command behind the `--`"),
+    (Own, Section::Service, &["Type"], "notify, or what --service-type= says"),
+    (
+        Own,
+        Section::Service,
+        &["RemainAfterExit"],
+        "however a generation ends, it stays loaded until procroll has read how",
+    ),
+    (Own, Section::Service, &["Sockets"], "all socket units of the wrapper"),
+    (
+        Own,
+        Section::Service,
+        &["RuntimeDirectoryPreserve"],
+        "a generation that ends must not take the directory from under the next one",
+    ),
+    (
+        Dropped,
+        Section::Service,
+        &[
+            "Restart",
+            "RestartForceExitStatus",
+            "RestartMaxDelaySec",
+            "RestartMode",
+            "RestartPreventExitStatus",
+            "RestartSec",
+            "RestartSteps",
+        ],
+        "the wrapper is what is restarted, and a new generation comes with it",
+    ),
+    (
+        Dropped,
+        Section::Service,
+        &["FailureAction", "RebootArgument", "StartLimitAction", "StartLimitBurst", "StartLimitInterval"],
+        "the old place of what is now in [Unit]",
+    ),
+    (
+        Dropped,
+        Section::Service,
+        &["RuntimeMaxSec", "RuntimeRandomizedExtraSec"],
+        "they end the wrapper, and the generation with it",
+    ),
+    (
+        Dropped,
+        Section::Service,
+        &["ExecReload", "ExecReloadPost"],
+        "reload of the wrapper is a roll; a generation is not reloaded",
+    ),
+    (
+        Dropped,
+        Section::Service,
+        &["BusName", "GuessMainPID", "PIDFile"],
+        "they belong to Type=dbus and Type=forking, of which two can't live side by side",
+    ),
+];
+
+/// The class of a key, and why, if it isn't simply carried.
+pub fn class(section: Section, key: &str) -> (Class, &'static str) {
+    TABLE
+        .iter()
+        .find(|(_, of, keys, _)| *of == section && keys.contains(&key))
+        .map_or((Class::Carried, ""), |(class, _, _, why)| (*class, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_has_two_classes() {
+        let mut all: Vec<_> =
+            TABLE.iter().flat_map(|(_, section, keys, _)| keys.iter().map(|key| (section.to_string(), *key))).collect();
+        let count = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+
+    #[test]
+    fn what_is_not_in_the_table_is_carried() {
+        assert_eq!(class(Section::Service, "User").0, Class::Carried);
+        assert_eq!(class(Section::Service, "PartOf").0, Class::Carried);
+        assert_eq!(class(Section::Unit, "PartOf").0, Class::Dropped);
+    }
+}

@@ -1,0 +1,18 @@
+//! The text of a generation's unit, composed from its wrapper's. Pure: text in, text out.
+//!
+//! A generation is the wrapper's own unit: systemd's parser reads the wrapper's fragment and drop-ins once more, as
+//! drop-ins of the transient unit `web@3.service`, and procroll's few lines on top of them. What goes from one to the
+//! other is decided here and nowhere else: [`text`] cuts files into assignments, [`keys`] says which of them a
+//! generation gets, [`specifier`] resolves those `%` specifiers that would mean the generation, [`quote`] writes
+//! words so that systemd reads them back, and [`compose`] puts it all together.
+//!
+//! Reading files, asking systemd and writing the result belong to [`systemd`](crate::systemd) and
+//! [`backend`](crate::backend).
+
+pub mod compose;
+pub mod keys;
+pub mod quote;
+pub mod specifier;
+pub mod text;
+
+pub use compose::{Command, DropIn, OWN_DROP_IN, Recipe, Source, Wrapper, compose, owner, sockets};
