@@ -1,0 +1,48 @@
+//! How generations are run: one interface, and what stands behind it.
+//!
+//! A backend carries out what the [manager](crate::manager) asks of it and reports what became of it, each in its own
+//! time; no call waits. It decides nothing about rolls.
+
+pub mod service;
+
+use std::future::Future;
+
+use crate::roll::{Event, Generation, Left};
+
+/// What a backend has to report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// A generation is active, or its main process is another one now.
+    Active {
+        /// Which one.
+        generation: Generation,
+        /// Its main process, for people; none if it has none just now.
+        main_pid: Option<u32>,
+    },
+    /// Anything else that happened to a generation.
+    Event(Event),
+}
+
+/// A way to run generations.
+pub trait Backend {
+    /// Generations that an earlier procroll left, in charge of which this backend now is.
+    fn survey(&mut self) -> impl Future<Output = anyhow::Result<Vec<Left>>>;
+    /// Starts a generation. Reports `Taken`, `Refused`, or `Started` and what follows.
+    fn start(&mut self, generation: Generation);
+    /// Asks a generation to stop, also while it is being started. Ends in `Dead`.
+    fn stop(&mut self, generation: Generation);
+    /// Kills all processes of a generation.
+    fn kill(&mut self, generation: Generation);
+    /// Clears away what is left of a dead generation. Ends in `Gone`.
+    fn forget(&mut self, generation: Generation);
+    /// Nothing is wanted for now: the backend lets go of whatever it does not need to notice the end of a generation.
+    fn rest(&mut self);
+    /// procroll ends: clears away what nobody would look after any more, and returns when that is done.
+    fn end(&mut self) -> impl Future<Output = ()>;
+    /// What to type to see more about a generation, now or, if procroll `ends`, afterwards.
+    fn hint(&self, generation: Generation, ends: bool) -> String;
+    /// What to call a generation before people.
+    fn name(&self, generation: Generation) -> String;
+    /// The next report. May be dropped and called again without losing one.
+    fn report(&mut self) -> impl Future<Output = Report>;
+}

@@ -1,0 +1,110 @@
+//! Stops generations, clears them away, and finds those that an earlier procroll left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Context, Origin, log};
+use crate::roll::{Event, Generation, Left, Standing};
+use crate::systemd::generation::Watched;
+use crate::systemd::{Error, Link, folder};
+use crate::unit;
+
+/// How long clearing away a dead unit may take. It is not worth keeping anybody waiting for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks systemd to stop the unit, for as long as it takes to be heard.
+pub(super) async fn stop(context: Arc<Context>, generation: Generation) {
+    let unit = context.unit(generation);
+    loop {
+        let link = context.bus.insist().await;
+        match link.stop_unit(&unit).await {
+            Ok(()) => return,
+            Err(error) if error.is_about_the_connection() => {}
+            Err(error) => return log("can't stop", &unit, &error),
+        }
+    }
+}
+
+/// Kills all processes of the unit.
+pub(super) async fn kill(context: Arc<Context>, generation: Generation) {
+    let unit = context.unit(generation);
+    loop {
+        let link = context.bus.insist().await;
+        match link.kill_unit(&unit).await {
+            Ok(()) => return,
+            Err(error) if error.is_about_the_connection() => {}
+            Err(error) => return log("can't kill", &unit, &error),
+        }
+    }
+}
+
+/// Makes systemd forget the unit, of which nothing runs, and removes its files.
+pub(super) async fn forget(context: Arc<Context>, generation: Generation) {
+    let unit = context.unit(generation);
+    let cleared = tokio::time::timeout(PATIENCE, async {
+        let link = context.bus.insist().await;
+        clear(&link, &unit).await
+    });
+    match cleared.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => log("can't clear away", &unit, &error),
+        Err(_) => tracing::warn!("{unit} is still listed. Type \"systemctl reset-failed {unit}\""),
+    }
+    context.tell(Event::Gone(generation));
+}
+
+async fn clear(link: &Link, unit: &str) -> Result<(), Error> {
+    if !link.is_loaded(unit).await? {
+        return Ok(());
+    }
+    let manager = link.manager().await?;
+    let mut watched = Watched::now(link.clone(), unit).await?;
+    if watched.next().await?.exited {
+        link.stop_unit(unit).await?;
+        watched.until(|state| !state.exited).await?;
+    }
+    // It fails where there is nothing to do.
+    let _ = manager.reset_failed_unit(unit).await;
+    // Each watch there was has a reference of its own.
+    while manager.unref_unit(unit).await.is_ok() {}
+    Ok(())
+}
+
+/// Takes back a start: returns when nothing of it is left.
+pub(super) async fn undo(context: &Arc<Context>, generation: Generation) {
+    let unit = context.unit(generation);
+    stop(Arc::clone(context), generation).await;
+    loop {
+        let link = context.bus.insist().await;
+        let undone = async {
+            let mut watched = Watched::now(link.clone(), &unit).await?;
+            watched.until(|state| state.standing == Standing::Dead).await?;
+            clear(&link, &unit).await
+        };
+        match undone.await {
+            Ok(()) => return,
+            Err(error) if error.is_about_the_connection() => {}
+            Err(error) => return log("can't take back the start of", &unit, &error),
+        }
+    }
+}
+
+/// The generations that are loaded and carry the mark of this service. Others of such a name are somebody else's.
+pub(super) async fn survey(context: &Context) -> anyhow::Result<Vec<Left>> {
+    // Nobody takes over from a caller, who is gone when procroll is.
+    let Origin::Wrapper { settings, .. } = &context.origin else { return Ok(Vec::new()) };
+    let link = context.bus.connect().await?;
+    let base = context.origin.base();
+    let listed = link.manager().await?.list_units_by_patterns(&[], &[&base.pattern()]).await?;
+    let mut left = Vec::new();
+    for (unit, ..) in listed {
+        let Some(generation) = base.number(&unit) else { continue };
+        let own = folder::read_own(&context.bus.place, &unit);
+        if own.as_deref().and_then(unit::owner) != Some(context.origin.owner().as_str()) {
+            continue;
+        }
+        let state = Watched::now(link.clone(), &unit).await?.next().await?;
+        left.push(Left { generation, standing: state.standing, settle: settings.settle });
+    }
+    Ok(left)
+}

@@ -1,0 +1,239 @@
+//! Generations as transient systemd services.
+//!
+//! Each generation has a task that prepares and starts it ([`start`]) or looks after it ([`attend`]). The tasks share
+//! one connection; when procroll comes to rest they are replaced by ones that wait for the end of the main process
+//! and hold none.
+
+mod attend;
+mod clear;
+mod origin;
+mod prepare;
+mod start;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+pub use origin::Origin;
+pub use prepare::{refuse_taken, wrapper_settings};
+
+use super::{Backend, Report};
+use crate::roll::{Death, Event, Generation, Left, Standing};
+use crate::systemd::generation::MainProcess;
+use crate::systemd::pidfd::Pidfd;
+use crate::systemd::{Bus, Error, folder};
+
+/// What all tasks share.
+#[derive(Debug)]
+struct Context {
+    bus: Arc<Bus>,
+    origin: Origin,
+    verified: prepare::Verified,
+    sender: mpsc::UnboundedSender<Word>,
+}
+
+/// What a task tells the backend.
+#[derive(Debug)]
+enum Word {
+    Report(Report),
+    /// The main process of one that is active, to notice its end by.
+    Main(Generation, MainProcess),
+}
+
+impl Context {
+    fn tell(&self, event: Event) {
+        // Nobody listens only when procroll is about to end.
+        let _ = self.sender.send(Word::Report(Report::Event(event)));
+    }
+
+    fn tell_active(&self, generation: Generation, main_pid: u32) {
+        let main_pid = Some(main_pid).filter(|pid| *pid != 0);
+        let _ = self.sender.send(Word::Report(Report::Active { generation, main_pid }));
+    }
+
+    fn tell_main(&self, generation: Generation, main: MainProcess) {
+        let _ = self.sender.send(Word::Main(generation, main));
+    }
+
+    fn unit(&self, generation: Generation) -> String {
+        self.origin.base().generation(generation)
+    }
+}
+
+/// The service backend.
+#[derive(Debug)]
+pub struct ServiceBackend {
+    context: Arc<Context>,
+    words: mpsc::UnboundedReceiver<Word>,
+    units: BTreeMap<Generation, Unit>,
+    /// Single calls: a stop, a kill, a clearing away.
+    calls: JoinSet<()>,
+}
+
+/// A generation that this backend is in charge of.
+#[derive(Debug)]
+struct Unit {
+    /// Starts it, attends to it, or waits for its main process. Never more than one.
+    task: JoinSet<()>,
+    /// Whether systemd has been asked to start it. From then on it may exist.
+    asked: Arc<AtomicBool>,
+    /// Its main process, while it is active.
+    main: Option<MainProcess>,
+    /// The task waits for the end of that process, and holds no connection.
+    dozes: bool,
+}
+
+impl Unit {
+    fn new(asked: bool) -> Self {
+        Self { task: JoinSet::new(), asked: Arc::new(AtomicBool::new(asked)), main: None, dozes: false }
+    }
+
+    /// Puts a task in place of the one there is.
+    fn run(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.task = JoinSet::new();
+        self.task.spawn(task);
+    }
+}
+
+impl ServiceBackend {
+    /// A backend for the generations of `origin`, reached over `bus`.
+    pub fn new(bus: Arc<Bus>, origin: Origin) -> Self {
+        let (sender, words) = mpsc::unbounded_channel();
+        let context = Arc::new(Context { bus, origin, verified: prepare::Verified::default(), sender });
+        Self { context, words, units: BTreeMap::new(), calls: JoinSet::new() }
+    }
+
+    fn call<F: Future<Output = ()> + Send + 'static>(&mut self, call: impl FnOnce(Arc<Context>) -> F) {
+        // Those that have ended need no memory.
+        while self.calls.try_join_next().is_some() {}
+        self.calls.spawn(call(Arc::clone(&self.context)));
+    }
+
+    fn attend(&mut self, generation: Generation) {
+        if let Some(unit) = self.units.get_mut(&generation) {
+            unit.run(attend::attend(Arc::clone(&self.context), generation, None));
+        }
+    }
+
+    fn heard(&mut self, word: Word) -> Option<Report> {
+        match word {
+            Word::Main(generation, main) => {
+                // Nothing is new for the manager, but for that it may be at rest by now.
+                let main_pid = Some(main.pid);
+                let unit = self.units.get_mut(&generation)?;
+                unit.main = Some(main);
+                unit.dozes = false;
+                Some(Report::Active { generation, main_pid })
+            }
+            Word::Report(report) => {
+                match &report {
+                    Report::Event(Event::Taken(one) | Event::Refused(one, _) | Event::Gone(one)) => {
+                        self.units.remove(one);
+                    }
+                    Report::Event(Event::Dead(one, _)) => {
+                        if let Some(unit) = self.units.get_mut(one) {
+                            unit.main = None;
+                        }
+                    }
+                    _ => {}
+                }
+                Some(report)
+            }
+        }
+    }
+}
+
+impl Backend for ServiceBackend {
+    async fn survey(&mut self) -> anyhow::Result<Vec<Left>> {
+        let left = clear::survey(&self.context).await?;
+        for one in &left {
+            self.units.insert(one.generation, Unit::new(true));
+            if one.standing != Standing::Dead {
+                self.attend(one.generation);
+            }
+        }
+        Ok(left)
+    }
+
+    fn start(&mut self, generation: Generation) {
+        let mut unit = Unit::new(false);
+        unit.run(start::start(Arc::clone(&self.context), generation, Arc::clone(&unit.asked)));
+        self.units.insert(generation, unit);
+    }
+
+    fn stop(&mut self, generation: Generation) {
+        let Some(unit) = self.units.get_mut(&generation) else { return };
+        if unit.asked.load(Ordering::Relaxed) {
+            self.call(move |context| clear::stop(context, generation));
+            return;
+        }
+        // systemd knows nothing of it yet, and now never will.
+        unit.task = JoinSet::new();
+        let _ = folder::remove(&self.context.bus.place, &self.context.unit(generation));
+        self.context.tell(Event::Dead(generation, Death::Stopped));
+    }
+
+    fn kill(&mut self, generation: Generation) {
+        self.call(move |context| clear::kill(context, generation));
+    }
+
+    fn forget(&mut self, generation: Generation) {
+        self.call(move |context| clear::forget(context, generation));
+    }
+
+    fn rest(&mut self) {
+        for (&generation, unit) in self.units.iter_mut().filter(|(_, unit)| !unit.dozes) {
+            let Some(main) = unit.main.as_ref().and_then(|main| main.pidfd.try_clone().ok()) else { continue };
+            unit.dozes = true;
+            unit.run(doze(Arc::clone(&self.context), generation, main));
+        }
+    }
+
+    async fn end(&mut self) {
+        // In a wrapper a failed unit stays to be looked at, and the next start clears it away. At a terminal there is no
+        // next start, and while systemd lists the unit it keeps the caller's standard output open.
+        if matches!(self.context.origin, Origin::Terminal { .. }) {
+            for generation in std::mem::take(&mut self.units).into_keys() {
+                clear::forget(Arc::clone(&self.context), generation).await;
+            }
+        }
+    }
+
+    fn hint(&self, generation: Generation, ends: bool) -> String {
+        let unit = self.context.unit(generation);
+        match &self.context.origin {
+            Origin::Terminal { .. } if ends => format!("See \"journalctl -xeu {unit}\""),
+            _ => format!("See \"systemctl status {unit}\" and \"journalctl -xeu {unit}\""),
+        }
+    }
+
+    fn name(&self, generation: Generation) -> String {
+        self.context.unit(generation)
+    }
+
+    async fn report(&mut self) -> Report {
+        loop {
+            // The sender lives in our own context, so there is always a next word.
+            match self.words.recv().await.and_then(|word| self.heard(word)) {
+                Some(report) => return report,
+                None => continue,
+            }
+        }
+    }
+}
+
+/// Waits for the end of the main process, then attends again.
+async fn doze(context: Arc<Context>, generation: Generation, main: Pidfd) {
+    if let Err(error) = main.ended().await {
+        tracing::warn!("can't watch a process: {error}");
+    }
+    attend::attend(context, generation, None).await;
+}
+
+/// What a call to systemd that can't be made any more is worth telling.
+fn log(what: &str, unit: &str, error: &Error) {
+    tracing::warn!("{what} {unit}: {error}");
+}

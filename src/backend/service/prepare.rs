@@ -1,0 +1,251 @@
+//! Everything before the start: reads what a generation is to be, and refuses what is in doubt.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+
+use super::Context;
+use super::origin::Origin;
+use super::start::NotStarted;
+use crate::cli::{self, Parsed};
+use crate::exit::{ExitStatus, Fatal, OrExit};
+use crate::roll::Generation;
+use crate::settings::{BaseName, Override, Settings, Surroundings, WrapperName, template};
+use crate::systemd::{Link, folder, program, verify, wrapper};
+use crate::unit::text::{Assignment, Section};
+use crate::unit::{self, Command, DropIn, Recipe, compose};
+
+/// A generation that can be started.
+pub(super) struct Prepared {
+    /// The files beside its unit.
+    pub drop_ins: Vec<DropIn>,
+    /// How long it has to stay active.
+    pub settle: Duration,
+}
+
+/// Reads, checks and composes all that `generation` is to be.
+pub(super) async fn prepare(context: &Context, link: &Link, generation: Generation) -> Result<Prepared, NotStarted> {
+    let unit = context.unit(generation);
+    let now = match &context.origin {
+        Origin::Wrapper { name, .. } => Some(wrapper::read(link, name).await.or_exit(ExitStatus::UnitRefused)?),
+        Origin::Terminal { .. } => None,
+    };
+    let settings = match (&context.origin, &now) {
+        (Origin::Wrapper { name, program, .. }, Some(now)) => {
+            same_program(name, program, &now.program)?;
+            let settings = wrapper_settings(name, &now.arguments, now.expands_variables)?;
+            same_base(&context.origin, &settings)?;
+            settings
+        }
+        (Origin::Wrapper { settings, .. } | Origin::Terminal { settings, .. }, _) => settings.clone(),
+    };
+    if let Some(now) = &now {
+        check_sockets(context, now)?;
+    }
+    let overrides = own_overrides(context, &settings).await?;
+    check_command(now.as_ref(), &overrides, &settings.command).or_exit(ExitStatus::CommandNotFound)?;
+    let fresh = async {
+        match &now {
+            Some(now) => Ok(now.check_fresh(link).await.or_exit(ExitStatus::UnitRefused)?),
+            None => Ok(()),
+        }
+    };
+    let (foreign, ()) = tokio::try_join!(foreign(context, link, &unit, generation), fresh)?;
+
+    let filling = template::Context {
+        pid: std::process::id(),
+        generation,
+        notify_socket: context.bus.place.notify_socket,
+        unit: &unit,
+    };
+    let words = settings.command.iter().map(|word| template::fill(word, &filling)).collect::<Result<_, _>>();
+    let command = Command {
+        words: words.map_err(cli::usage)?,
+        expand_variables: now.as_ref().is_some_and(|now| now.expands_variables),
+    };
+    let drop_ins = compose(&Recipe {
+        wrapper: now.as_ref().map(|now| &now.unit),
+        owner: &context.origin.owner(),
+        generation,
+        service_type: &settings.service_type.to_string(),
+        command: &command,
+        settings: &overrides,
+        foreign: &foreign,
+    });
+    Ok(Prepared { drop_ins: drop_ins.or_exit(ExitStatus::UnitRefused)?, settle: settings.settle })
+}
+
+/// What the wrapper's `ExecStart=` asks for. `arguments` are as systemd has them: what `%` stands for is in, what `$`
+/// stands for is not.
+///
+/// procroll's own arguments would not do: with an `$OPTS` among them, what an application wrote into its
+/// EnvironmentFile= would become options of a process that runs as root.
+pub fn wrapper_settings(name: &WrapperName, arguments: &[String], expands: bool) -> Result<Settings, Fatal> {
+    let options = arguments.iter().take_while(|argument| *argument != "--");
+    if let Some(variable) = options.skip(1).find(|argument| expands && argument.contains('$')) {
+        return Err(Fatal {
+            exit: ExitStatus::UnitRefused,
+            error: anyhow!(
+                "ExecStart= of {name} has a variable among procroll's options: {variable}. \
+                 They may come from the application's environment, so write them out. See \"systemctl cat {name}\""
+            ),
+        });
+    }
+    let in_unit = |fatal: Fatal| Fatal { error: fatal.error.context(format!("ExecStart= of {name}")), ..fatal };
+    match cli::parse(arguments.iter().map(Into::into)).map_err(in_unit)? {
+        Parsed::Run(run) => Settings::check(&run, &Surroundings::default()).map_err(in_unit),
+        Parsed::Show(_) => Err(in_unit(cli::usage("it asks for help instead of running a command"))),
+    }
+}
+
+/// A socket unit that is not active gives nothing to a new generation. Where the present one has its sockets that would
+/// lose them; where none has, a plain unit would go without as well.
+fn check_sockets(context: &Context, now: &wrapper::Now) -> Result<(), Fatal> {
+    let base = context.origin.base();
+    let running = folder::all_own(&context.bus.place, |unit| base.number(unit).is_some());
+    for socket in &now.dead_sockets {
+        if running.iter().any(|text| unit::sockets(text).any(|one| one == socket)) {
+            let error = anyhow!(
+                "{socket} is not active, so a new generation would not get its sockets. \
+                 Type \"systemctl stop {wrapper} && systemctl start {socket} {wrapper}\"",
+                wrapper = now.unit.name
+            );
+            return Err(Fatal { exit: ExitStatus::UnitRefused, error });
+        }
+        tracing::warn!("{socket} is not active; {} goes without its sockets", now.unit.name);
+    }
+    Ok(())
+}
+
+/// A unit that runs something else by now is not rolled by guessing. An upgrade may move procroll, but not rename it.
+fn same_program(name: &WrapperName, before: &str, now: &str) -> Result<(), Fatal> {
+    let file = |path: &str| Path::new(path).file_name().map(ToOwned::to_owned);
+    if file(before) == file(now) {
+        return Ok(());
+    }
+    Err(Fatal {
+        exit: ExitStatus::UnitRefused,
+        error: anyhow!(
+            "ExecStart= of {name} no longer runs {before} but {now}, which takes a restart. \
+             Type \"systemctl restart {name}\""
+        ),
+    })
+}
+
+/// The generations of one procroll all have one name.
+fn same_base(origin: &Origin, settings: &Settings) -> Result<(), Fatal> {
+    let Origin::Wrapper { name, .. } = origin else { return Ok(()) };
+    let now = settings.unit.as_ref().unwrap_or(name.base());
+    if now == origin.base() {
+        return Ok(());
+    }
+    Err(Fatal {
+        exit: ExitStatus::UnitRefused,
+        error: anyhow!(
+            "--unit= has changed from {} to {now}, which takes a restart. Type \"systemctl restart {name}\"",
+            origin.base()
+        ),
+    })
+}
+
+/// The lines that the command line adds, each in its section. A command from a terminal describes itself.
+async fn own_overrides(context: &Context, settings: &Settings) -> Result<Vec<Assignment>, Fatal> {
+    let verified = context.verified.get(&context.unit(Generation::new(1)), &settings.overrides).await;
+    let mut lines = verified.or_exit(ExitStatus::Usage)?;
+    if matches!(context.origin, Origin::Terminal { .. }) && lines.iter().all(|line| line.key != "Description") {
+        let line = settings.command.join(" ").replace(char::is_control, "?");
+        if let Ok(description) = unit::quote::value(&line) {
+            lines.insert(0, Assignment::own(Section::Unit, "Description", description));
+        }
+    }
+    Ok(lines)
+}
+
+/// With these a generation sees other files than procroll does.
+const OTHER_FILES: &[&str] = &[
+    "BindPaths",
+    "BindReadOnlyPaths",
+    "ExecSearchPath",
+    "ExtensionDirectories",
+    "ExtensionImages",
+    "MountImages",
+    "RootDirectory",
+    "RootImage",
+    "RootMStack",
+    "TemporaryFileSystem",
+];
+
+fn check_command(now: Option<&wrapper::Now>, overrides: &[Assignment], command: &[String]) -> anyhow::Result<()> {
+    let elsewhere = now.is_some_and(|now| now.unit.sets_any(OTHER_FILES))
+        || overrides.iter().any(|line| OTHER_FILES.contains(&line.key.as_str()));
+    match command.first() {
+        Some(program) if program.contains('/') && !program.starts_with('/') => {
+            bail!("the command {program} is a relative path, which means nothing in a unit")
+        }
+        Some(program) if !elsewhere && !program.contains('$') => {
+            program::find(program, program::SYSTEMD_FOLDERS.map(Into::into)).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The names of drop-ins to hide. A name that somebody has made settings for, or that is loaded, is taken.
+async fn foreign(
+    context: &Context,
+    link: &Link,
+    unit: &str,
+    generation: Generation,
+) -> Result<Vec<String>, NotStarted> {
+    let manager = link.manager().await.or_exit(ExitStatus::Internal)?;
+    let (loaded, unit_path) = tokio::join!(link.is_loaded(unit), manager.unit_path());
+    if loaded.map_err(|error| Fatal { exit: error.exit(), error: error.into() })? {
+        return Err(NotStarted::Taken);
+    }
+    let unit_path = unit_path.context("can't ask for systemd's folders").or_exit(ExitStatus::Internal)?;
+    let base = context.origin.base();
+    let found = folder::foreign(&context.bus.place, &unit_path, base.as_str(), &generation.to_string());
+    match found.exact {
+        None => Ok(found.shared),
+        Some(path) => {
+            tracing::info!("skipping the name {unit}: there is {}", path.display());
+            Err(NotStarted::Taken)
+        }
+    }
+}
+
+/// Refuses a name of which somebody else has a template: systemd would take generations for instances of that.
+pub async fn refuse_taken(link: &Link, base: &BaseName) -> Result<(), Fatal> {
+    let template = base.template();
+    let manager = link.manager().await.or_exit(ExitStatus::Internal)?;
+    match manager.get_unit_file_state(&template).await {
+        Err(_) => Ok(()),
+        Ok(_) => Err(Fatal {
+            exit: ExitStatus::NameTaken,
+            error: anyhow!(
+                "there is a unit {template}, of which {}@1.service would be an instance. \
+                 Choose another name for the generations with --unit=NAME. See \"systemctl cat {template}\"",
+                base
+            ),
+        }),
+    }
+}
+
+/// Options that systemd has accepted, so that it needn't be asked at each roll.
+#[derive(Debug, Default)]
+pub(super) struct Verified(tokio::sync::Mutex<Option<(Vec<Override>, Vec<Assignment>)>>);
+
+impl Verified {
+    async fn get(&self, unit: &str, overrides: &[Override]) -> anyhow::Result<Vec<Assignment>> {
+        let mut last = self.0.lock().await;
+        match &*last {
+            Some((known, lines)) if known == overrides => Ok(lines.clone()),
+            _ => {
+                let lines = verify::verify(unit, overrides).await?;
+                ensure!(lines.len() == overrides.len(), "systemd-analyze verify was misread");
+                *last = Some((overrides.to_vec(), lines.clone()));
+                Ok(lines)
+            }
+        }
+    }
+}

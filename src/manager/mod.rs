@@ -1,0 +1,245 @@
+//! The one loop: feeds what happens to [`Roll`], and carries out what it decides.
+//!
+//! Everything comes in by the one `select!`: signals, reports of the backend, the answer of the unit's manager, time.
+//! Nothing here waits for anything else, so a stop is heard at any moment.
+
+mod signals;
+pub mod status;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+pub use signals::Signals;
+
+use crate::backend::{Backend, Report};
+use crate::notify::{Upstream, Word};
+use crate::roll::{Action, Event, Exit, Failed, Generation, Roll};
+
+/// While something is under way the wrapper's timeout is extended again and again, by more than it takes to do so: how
+/// long that may go on is for the generation's own timeouts to say, which systemd counts.
+const EXTEND_BY: Duration = Duration::from_secs(30);
+const EXTEND_EVERY: Duration = Duration::from_secs(10);
+
+/// Runs generations by a backend, and tells an upstream.
+#[derive(Debug)]
+pub struct Manager<B, U> {
+    roll: Roll,
+    backend: B,
+    upstream: U,
+    /// Main processes, for people.
+    pids: BTreeMap<Generation, u32>,
+    /// How often the upstream wants to hear that we live, and when next.
+    watchdog: Option<(Duration, Instant)>,
+    /// When the upstream's timeout is to be extended next.
+    extend: Option<Instant>,
+    /// The first generation is up.
+    up: bool,
+    /// What the upstream is to be told, all at once: each message is work for PID 1.
+    words: Vec<Word>,
+    status: String,
+}
+
+impl<B: Backend, U: Upstream> Manager<B, U> {
+    /// A manager that has not begun. `watchdog` is how long the upstream waits for a sign of life, if it does.
+    pub fn new(backend: B, upstream: U, watchdog: Option<Duration>) -> Self {
+        let watchdog = watchdog.map(|limit| (limit / 2, now()));
+        Self {
+            roll: Roll::default(),
+            backend,
+            upstream,
+            pids: BTreeMap::new(),
+            watchdog,
+            extend: None,
+            up: false,
+            words: Vec::new(),
+            status: String::new(),
+        }
+    }
+
+    /// Runs until nothing is left to do.
+    pub async fn run(mut self, mut signals: Signals) -> anyhow::Result<Exit> {
+        let left = self.backend.survey().await?;
+        let mut exit = self.handle(Event::Begin(left));
+        loop {
+            if let Some(exit) = exit {
+                self.backend.end().await;
+                return Ok(exit);
+            }
+            let wake = self.next_wake();
+            exit = tokio::select! {
+                event = signals.next() => self.asked(event),
+                report = self.backend.report() => self.report(report),
+                () = self.upstream.refused() => self.refused(),
+                () = sleep_until(wake) => self.woken(),
+            };
+        }
+    }
+
+    fn asked(&mut self, event: Event) -> Option<Exit> {
+        match &event {
+            Event::Reload if self.roll.view().stopping => return None,
+            // Each time: systemd may have sent this signal for a reload that began after the last one.
+            Event::Reload if self.up => self.words.push(Word::Reloading),
+            Event::Stop if !self.roll.view().stopping => self.words.push(Word::Stopping),
+            _ => {}
+        }
+        self.handle(event)
+    }
+
+    fn report(&mut self, report: Report) -> Option<Exit> {
+        match report {
+            Report::Event(event) => {
+                if let Event::Dead(generation, _) = &event {
+                    self.pids.remove(generation);
+                }
+                self.handle(event)
+            }
+            Report::Active { generation, main_pid } => {
+                match main_pid {
+                    Some(pid) => self.pids.insert(generation, pid),
+                    None => self.pids.remove(&generation),
+                };
+                self.handle(Event::Active(generation))
+            }
+        }
+    }
+
+    /// The reload has failed for whoever waits for it; now it is over for systemd as well.
+    fn refused(&mut self) -> Option<Exit> {
+        self.words.push(Word::Ready);
+        self.act()
+    }
+
+    fn woken(&mut self) -> Option<Exit> {
+        let now = now();
+        if let Some((every, at)) = &mut self.watchdog
+            && now >= *at
+        {
+            *at = now + *every;
+            self.words.push(Word::Watchdog);
+        }
+        if self.extend.is_some_and(|at| now >= at) {
+            self.extend();
+        }
+        self.roll.handle_timeout(now);
+        self.act()
+    }
+
+    fn handle(&mut self, event: Event) -> Option<Exit> {
+        tracing::debug!("event: {event:?}");
+        self.roll.handle_event(now(), event);
+        self.act()
+    }
+
+    /// Carries out what has been decided.
+    fn act(&mut self) -> Option<Exit> {
+        let mut exit = None;
+        while let Some(action) = self.roll.next_action() {
+            tracing::debug!("action: {action:?}");
+            match action {
+                Action::Start(generation) => self.backend.start(generation),
+                Action::Stop(generation) => self.backend.stop(generation),
+                Action::Kill(generation) => self.backend.kill(generation),
+                Action::Forget(generation) => self.backend.forget(generation),
+                Action::Answer(outcome) => self.answer(outcome),
+                Action::Exit(how) => exit = Some(how),
+            }
+        }
+        if let Some(exit) = exit {
+            self.say_why(&exit);
+            return Some(exit);
+        }
+        if self.roll.is_at_rest() {
+            self.extend = None;
+            self.backend.rest();
+        } else if self.extend.is_none() {
+            self.extend();
+        }
+        self.status();
+        self.tell();
+        None
+    }
+
+    fn answer(&mut self, outcome: Result<Generation, Failed>) {
+        match outcome {
+            Ok(generation) => {
+                let unit = self.backend.name(generation);
+                match self.pids.get(&generation) {
+                    Some(pid) => tracing::info!("{unit} serves (main PID {pid})"),
+                    None => tracing::info!("{unit} serves"),
+                }
+                self.up = true;
+                self.words.push(Word::Ready);
+            }
+            Err(failed) => {
+                let why = self.failure(&failed, false);
+                match self.roll.view().serving {
+                    Some(serving) => {
+                        tracing::error!("Roll failed, {} serves on: {why}", self.backend.name(serving));
+                    }
+                    None => tracing::error!("Roll failed, and nobody serves any more: {why}"),
+                }
+                self.upstream.refuse_reload();
+            }
+        }
+    }
+
+    fn say_why(&mut self, exit: &Exit) {
+        let why = match exit {
+            Exit::Stopped => return,
+            Exit::Failed(failed) => self.failure(failed, true),
+            Exit::Died(generation, death) => {
+                let unit = self.backend.name(*generation);
+                format!("{unit} served and {}. See \"journalctl -xeu {unit}\"", status::ended(death))
+            }
+        };
+        tracing::error!("{why}");
+        self.words.push(Word::Status(status::one_line(&why)));
+        self.tell();
+    }
+
+    fn failure(&self, failed: &Failed, ends: bool) -> String {
+        let unit = self.backend.name(failed.generation);
+        status::failure(&unit, failed, &self.backend.hint(failed.generation, ends))
+    }
+
+    fn status(&mut self) {
+        let view = self.roll.view();
+        let failed = view.failed.map(|failed| self.failure(failed, false));
+        let status = status::status(&view, failed.as_deref(), |generation| self.backend.name(generation), &self.pids);
+        if !status.is_empty() && status != self.status {
+            self.words.push(Word::Status(status.clone()));
+            self.status = status;
+        }
+    }
+
+    fn tell(&mut self) {
+        if !self.words.is_empty() {
+            self.upstream.tell(&std::mem::take(&mut self.words));
+        }
+    }
+
+    fn extend(&mut self) {
+        self.extend = Some(now() + EXTEND_EVERY);
+        self.words.push(Word::Extend(EXTEND_BY));
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        let watchdog = self.watchdog.map(|(_, at)| at);
+        [self.roll.next_timeout(), watchdog, self.extend].into_iter().flatten().min()
+    }
+}
+
+/// tokio's clock, which tests can stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,132 @@
+//! What is told to people: STATUS= and the lines of the log.
+
+use std::collections::BTreeMap;
+
+use nix::sys::signal::Signal;
+
+use crate::roll::{Death, Failed, Failure, Generation, Stage, View};
+
+/// The state in one line: who serves, what goes on, and how the last roll `failed` if it did.
+pub fn status(
+    view: &View<'_>,
+    failed: Option<&str>,
+    name: impl Fn(Generation) -> String,
+    pids: &BTreeMap<Generation, u32>,
+) -> String {
+    let named = |generation: Generation| match pids.get(&generation) {
+        Some(pid) => format!("{} (main PID {pid})", name(generation)),
+        None => name(generation),
+    };
+    let all = |generations: &mut dyn Iterator<Item = Generation>| generations.map(&name).collect::<Vec<_>>().join(", ");
+    let mut parts = Vec::new();
+    if view.stopping {
+        let leaving = all(&mut view.leaving.iter().copied());
+        return if leaving.is_empty() { "Stopping".to_owned() } else { format!("Stopping {leaving}") };
+    }
+    if let Some(serving) = view.serving {
+        parts.push(format!("{} serves", named(serving)));
+    }
+    if let Some((candidate, stage)) = view.candidate {
+        let stage = match stage {
+            Stage::Starting => "starts",
+            Stage::Settling => "settles",
+        };
+        parts.push(format!("{} {stage}", named(candidate)));
+    }
+    if !view.leaving.is_empty() {
+        parts.push(format!("{} stops", all(&mut view.leaving.iter().copied())));
+    }
+    if let Some(failed) = failed {
+        parts.push(format!("last roll failed: {failed}"));
+    }
+    one_line(&parts.join("; "))
+}
+
+/// Why the roll to `unit` failed, and what to type to see more.
+pub fn failure(unit: &str, failed: &Failed, hint: &str) -> String {
+    let stage = match failed.stage {
+        Stage::Starting => "starting",
+        Stage::Settling => "settling",
+    };
+    match &failed.failure {
+        // The reason says what to type.
+        Failure::Refused(refusal) => format!("{unit} was not started: {}", refusal.reason),
+        Failure::Died(death) => format!("{unit} {} while {stage}. {hint}", ended(death)),
+    }
+}
+
+/// How a generation ended, with systemd's word for it.
+pub fn ended(death: &Death) -> String {
+    match death {
+        Death::Exited(0) => "exited (Result=success, status=0)".to_owned(),
+        Death::Exited(status) => format!("failed (Result=exit-code, status={status})"),
+        Death::Killed(signal) => match Signal::try_from(*signal) {
+            Ok(signal) => format!("was killed (Result=signal, status={signal})"),
+            Err(_) => format!("was killed (Result=signal, status={signal})"),
+        },
+        Death::Failed(result) => format!("failed (Result={result})"),
+        Death::Stopped => "was stopped by somebody, or a dependency of it failed".to_owned(),
+    }
+}
+
+/// A notification is lines: one that came in through some error's text would be another message to systemd.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::exit::ExitStatus;
+    use crate::roll::Refusal;
+
+    fn name(generation: Generation) -> String {
+        format!("web@{generation}.service")
+    }
+
+    fn generation(number: u32) -> Generation {
+        Generation::new(number)
+    }
+
+    #[test]
+    fn the_status_names_who_serves_and_what_goes_on() {
+        let leaving = BTreeSet::from([generation(2)]);
+        let view = View {
+            serving: Some(generation(3)),
+            candidate: Some((generation(4), Stage::Settling)),
+            leaving: &leaving,
+            failed: None,
+            stopping: false,
+        };
+        let pids = BTreeMap::from([(generation(3), 77)]);
+        assert_eq!(
+            status(&view, None, name, &pids),
+            "web@3.service (main PID 77) serves; web@4.service settles; web@2.service stops"
+        );
+        let view = View { stopping: true, ..view };
+        assert_eq!(status(&view, None, name, &pids), "Stopping web@2.service");
+    }
+
+    #[test]
+    fn a_failure_says_which_unit_how_and_what_to_type() {
+        let failed = |failure| Failed { generation: generation(4), stage: Stage::Settling, failure };
+        assert_eq!(
+            failure("web@4.service", &failed(Failure::Died(Death::Exited(3))), "See x"),
+            "web@4.service failed (Result=exit-code, status=3) while settling. See x"
+        );
+        let refusal = Refusal { reason: "no".to_owned(), exit: ExitStatus::UnitRefused };
+        let refused = failure("web@4.service", &failed(Failure::Refused(refusal)), "See x");
+        assert_eq!(refused, "web@4.service was not started: no");
+        assert_eq!(ended(&Death::Killed(9)), "was killed (Result=signal, status=SIGKILL)");
+        assert_eq!(ended(&Death::Failed("timeout".to_owned())), "failed (Result=timeout)");
+    }
+
+    #[test]
+    fn no_text_gets_a_second_line_into_a_notification() {
+        let leaving = BTreeSet::new();
+        let view = View { serving: None, candidate: None, leaving: &leaving, failed: None, stopping: false };
+        assert!(!status(&view, Some("a\nREADY=1"), name, &BTreeMap::new()).contains('\n'));
+    }
+}

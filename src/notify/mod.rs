@@ -1,0 +1,5 @@
+//! Notifications in the sd_notify(3) protocol.
+
+pub mod upstream;
+
+pub use upstream::{Upstream, Word};

@@ -1,0 +1,152 @@
+//! `procroll run`: finds out where it runs, and puts the parts together.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, anyhow};
+
+use crate::backend::service::{Origin, ServiceBackend, refuse_taken, wrapper_settings};
+use crate::cli::Run;
+use crate::exit::{ExitStatus, Fatal, OrExit};
+use crate::manager::{Manager, Signals};
+use crate::notify::upstream::{self, Nobody};
+use crate::roll::Exit;
+use crate::settings::property::Caller;
+use crate::settings::{BadName, BaseName, Settings, Surroundings, WrapperName};
+use crate::systemd::wrapper::{self, Own};
+use crate::systemd::{Bus, Error, Link, Place, program};
+use crate::unit;
+
+/// Runs and rolls generations until it is told to stop or none serves any more.
+///
+/// # Errors
+/// Whatever keeps it from starting the first generation.
+pub async fn run(run: &Run, caller: &Caller, signals: Signals) -> Result<Exit, Fatal> {
+    let settings = Settings::check(run, &Surroundings { caller: Some(caller) })?;
+    let bus = Arc::new(Bus::new(Place::system()));
+    let link = bus.connect().await.map_err(unreachable)?;
+    let own = wrapper::own(&link).await.map_err(unreachable)?;
+    need_root(own.as_ref())?;
+    let Some(own) = own else {
+        let base = settings.unit.clone().map_or_else(made_up_name, Ok)?;
+        refuse_taken(&link, &base).await?;
+        drop(link);
+        let settings = Settings { command: resolve(settings.command, caller)?, ..settings };
+        tracing::info!("Generations are named {}", base.pattern());
+        let backend = ServiceBackend::new(bus, Origin::Terminal { base, settings });
+        return Manager::new(backend, Nobody, None).run(signals).await.or_exit(ExitStatus::Internal);
+    };
+    let origin = wrapper_origin(&link, &own).await?;
+    refuse_taken(&link, origin.base()).await?;
+    let watchdog = match wrapper::watchdog_usec(&link, &own.id).await.or_exit(ExitStatus::Internal)? {
+        0 => None,
+        usec => Some(Duration::from_micros(usec)),
+    };
+    drop(link);
+    let upstream = upstream::Manager::new(Arc::clone(&bus), own.id);
+    let backend = ServiceBackend::new(bus, origin);
+    Manager::new(backend, upstream, watchdog).run(signals).await.or_exit(ExitStatus::Internal)
+}
+
+fn unreachable(error: Error) -> Fatal {
+    let exit = error.exit();
+    let error = match (&error, sd_notify::booted()) {
+        (Error::Unreachable(_), Ok(false)) => anyhow!("no systemd runs here, so there is nobody to start generations"),
+        _ => error.into(),
+    };
+    Fatal { exit, error }
+}
+
+/// Generations have their files in folders that only root can write to.
+fn need_root(own: Option<&Own>) -> Result<(), Fatal> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let error = match own {
+        Some(own) => anyhow!(
+            "not allowed: procroll has to be root to start generations, and {} runs it as another user. \
+             Put a + in front of its command: ExecStart=+/usr/bin/procroll …",
+            own.id
+        ),
+        None => anyhow!("not allowed: procroll has to be root to start generations. Try it with sudo"),
+    };
+    Err(Fatal { exit: ExitStatus::NotAllowed, error })
+}
+
+/// What the wrapper unit itself asks for.
+async fn wrapper_origin(link: &Link, own: &Own) -> Result<Origin, Fatal> {
+    let refuse = |why: String| Err(Fatal { exit: ExitStatus::UnitRefused, error: anyhow!(why) });
+    let id = &own.id;
+    let name: WrapperName = match id.parse() {
+        Ok(name) => name,
+        Err(BadName::Instance) => {
+            return refuse(format!("{id} can't be rolled: it is an instance, which can't have instances of its own"));
+        }
+        Err(error) => return refuse(format!("{id} can't be rolled: its name can't be used for generations: {error}")),
+    };
+    if let unfit @ ("oneshot" | "forking" | "dbus") = own.service_type.as_str() {
+        return refuse(format!("{id} can't be rolled: it has Type={unfit}. Make it Type=notify-reload"));
+    }
+    let now = wrapper::read(link, &name).await.or_exit(ExitStatus::UnitRefused)?;
+    now.check_fresh(link).await.or_exit(ExitStatus::UnitRefused)?;
+    let settings = wrapper_settings(&name, &now.arguments, now.expands_variables)?;
+    advise(own, &now.unit);
+    Ok(Origin::Wrapper { name, program: now.program, settings })
+}
+
+/// Says what the wrapper lacks for all of procroll's guarantees to hold.
+fn advise(own: &Own, unit: &unit::Wrapper) {
+    let id = &own.id;
+    if own.service_type != "notify-reload" {
+        tracing::warn!(
+            "{id} has Type={}, with which \"systemctl reload\" can't roll it. Make it Type=notify-reload",
+            own.service_type
+        );
+    }
+    match (own.restart.as_str(), own.restart_mode.as_deref()) {
+        ("no", _) => tracing::warn!(
+            "{id} has no Restart=, so nothing starts it again if procroll or the command fails. \
+             Give it Restart=on-failure and RestartMode=direct"
+        ),
+        (_, Some("direct")) => {}
+        _ => tracing::warn!(
+            "{id} has no RestartMode=direct, so a crash of procroll would stop the running generation as well"
+        ),
+    }
+    if unit.sets_any(&["ExecReload"]) {
+        tracing::warn!(
+            "{id} has an ExecReload=, which \"systemctl reload\" runs beside the roll. Empty it: ExecReload="
+        );
+    }
+    if unit.sets_any(&["ExecStopPost"]) {
+        tracing::warn!(
+            "{id} has an ExecStopPost=, with which a crash of procroll would stop the running generation as well"
+        );
+    }
+    let preserve = unit.service_value("RuntimeDirectoryPreserve").map(|one| one.value.as_str());
+    if unit.sets_any(&["RuntimeDirectory"]) && !matches!(preserve, Some("restart" | "yes")) {
+        tracing::warn!(
+            "{id} has no RuntimeDirectoryPreserve=restart, so a crash of procroll would remove the running generation's \
+             RuntimeDirectory="
+        );
+    }
+}
+
+/// The command with its program found where the caller would find it, as systemd-run does it.
+fn resolve(mut command: Vec<String>, caller: &Caller) -> Result<Vec<String>, Fatal> {
+    let Some(program) = command.first_mut() else { return Ok(command) };
+    let path = caller.environment.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone());
+    let found = program::find(program, std::env::split_paths(&path.unwrap_or_default()))
+        .and_then(|path| std::path::absolute(&path).context("the current directory is gone"))
+        .and_then(|path| path.into_os_string().into_string().map_err(|path| anyhow!("the path {path:?} is not UTF-8")))
+        .or_exit(ExitStatus::CommandNotFound)?;
+    *program = found;
+    Ok(command)
+}
+
+/// A name for a caller who gave none, that no other has: as systemd-run does it, from what is told apart by the kernel.
+fn made_up_name() -> Result<BaseName, Fatal> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let name = format!("run-p{}-i{}", std::process::id(), since.as_micros());
+    name.parse().or_exit(ExitStatus::Internal)
+}
