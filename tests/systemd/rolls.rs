@@ -1,0 +1,155 @@
+//! What a roll is: G1, G5, and the figures of the main job.
+
+use std::process::Child;
+
+use crate::machine::{Answers, Load, Machine};
+use crate::{SOCKET, gunicorn, with_lines, wrapper};
+
+on_each_systemd!(
+    reload_brings_a_new_generation,
+    the_old_one_goes_only_when_the_new_one_has_settled,
+    no_request_is_lost_in_a_hundred_rolls,
+    a_signal_rolls_as_well,
+    reloads_during_a_roll_become_one_more_roll,
+    templates_are_filled_in,
+    a_roll_longer_than_the_units_timeout_is_not_cut_off,
+    the_watchdog_is_fed,
+    what_a_wrapper_lacks_is_said,
+);
+
+fn reload_brings_a_new_generation(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    let procroll = machine.show("web", "MainPID");
+    let first = machine.show("web@1", "MainPID");
+    assert_eq!(machine.show("web@1", "ActiveState"), "active");
+    assert_eq!(machine.show("web", "StatusText"), format!("web@1.service (main PID {first}) serves"));
+
+    machine.ok("systemctl reload web");
+    let second = machine.show("web@2", "MainPID");
+    machine.wait_for_property("web@1", "LoadState", "not-found");
+    assert_eq!(machine.units("web@*"), ["web@2.service"]);
+    machine.wait_for_property("web", "StatusText", &format!("web@2.service (main PID {second}) serves"));
+    assert_eq!(machine.show("web", "MainPID"), procroll);
+    assert_eq!(machine.show("web@2", "Slice"), "system-web.slice");
+
+    for _ in 3..=5 {
+        machine.ok("systemctl reload web");
+    }
+    machine.wait_for("the old ones to go", || (machine.units("web@*") == ["web@5.service"]).then_some(()));
+    let files = machine.ok("ls /run/systemd/transient");
+    assert_eq!(files, "web@5.service\nweb@5.service.d");
+}
+
+fn the_old_one_goes_only_when_the_new_one_has_settled(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=1500ms", "ready run"));
+    machine.ok("systemctl start web");
+    // The unit itself says when it was asked to stop, on the same clock.
+    machine.ok("mkdir -p /etc/systemd/system/web.service.d");
+    let stamp = "[Service]\nExecStop=sh -c 'cut -d\" \" -f1 /proc/uptime >/run/stopped'\n";
+    machine.unit("web.service.d/stamp.conf", stamp);
+    machine.ok("systemctl reload web");
+    machine.ok("rm -f /run/stopped");
+    machine.ok("systemctl reload web");
+    let stopped: String = machine.wait_for("the old one to be asked to stop", || {
+        machine.run("cat /run/stopped").stdout.lines().next().map(str::to_owned)
+    });
+    let active: f64 = machine.show("web@3", "ActiveEnterTimestampMonotonic").parse().expect("microseconds");
+    let settled = stopped.parse::<f64>().expect("seconds") - active / 1e6;
+    assert!(settled >= 1.48, "asked to stop {settled} s after the new one was active");
+}
+
+fn no_request_is_lost_in_a_hundred_rolls(machine: &Machine) {
+    machine.write("/etc/systemd/system/web.socket", SOCKET);
+    machine.unit("web.service", &gunicorn("--settle=50ms", "app"));
+    machine.ok("systemctl start web.socket web.service");
+    let load = Load::start(machine, "127.0.0.1:8000", 8);
+    for _ in 0..100 {
+        machine.ok("systemctl reload web");
+    }
+    let answers = load.stop();
+    assert_eq!(Answers { answered: 0, ..answers }, Answers::default(), "lost: {answers:?}");
+    assert!(answers.answered > 1000, "{answers:?}");
+    assert_eq!(machine.show("web@101", "ActiveState"), "active");
+    println!("{answers:?}");
+}
+
+fn a_signal_rolls_as_well(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    machine.ok("systemctl kill --kill-whom=main --signal=HUP web");
+    machine.wait_for_property("web@2", "ActiveState", "active");
+    machine.wait_for_property("web@1", "LoadState", "not-found");
+    machine.wait_for_property("web", "ActiveState", "active");
+}
+
+fn reloads_during_a_roll_become_one_more_roll(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "wait /run/go ready run"));
+    machine.ok("touch /run/go");
+    machine.ok("systemctl start web");
+    machine.ok("rm /run/go");
+    let reload = || machine.spawn(&["systemctl", "reload", "web"]);
+    let first = reload();
+    machine.wait_for_property("web@2", "ActiveState", "activating");
+    let crowd: Vec<Child> = (0..5).map(|_| reload()).collect();
+    machine.wait_for("the others to be queued", || {
+        let jobs = machine.ok("systemctl list-jobs --no-legend web.service");
+        jobs.contains("waiting").then_some(())
+    });
+    machine.ok("touch /run/go");
+    for child in std::iter::once(first).chain(crowd) {
+        let output = child.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{output:?}");
+    }
+    machine.wait_for("the old ones to go", || (machine.units("web@*") == ["web@3.service"]).then_some(()));
+}
+
+fn templates_are_filled_in(machine: &Machine) {
+    let steps = "say {{.PID}}/{{.Generation}}/{{.Unit}}/{{.NotifySocket}}/{{`{{`}} ready run";
+    machine.unit("web.service", &wrapper("--settle=0", steps));
+    machine.ok("systemctl start web");
+    machine.ok("systemctl reload web");
+    let pid = machine.show("web", "MainPID");
+    assert_eq!(machine.log("web@2.service"), format!("{pid}/2/web@2.service//run/systemd/notify/{{{{"));
+}
+
+fn a_roll_longer_than_the_units_timeout_is_not_cut_off(machine: &Machine) {
+    let unit = wrapper("--settle=4s --ready-timeout=1min", "ready run");
+    machine.unit("web.service", &unit.replace("[Service]\n", "[Service]\nTimeoutStartSec=2s\n"));
+    machine.ok("systemctl start web");
+    machine.ok("systemctl reload web");
+    assert_eq!(machine.show("web@2", "ActiveState"), "active");
+    assert_eq!(machine.show("web", "NRestarts"), "0");
+}
+
+fn the_watchdog_is_fed(machine: &Machine) {
+    // Of the wrapper only: the payload feeds none.
+    machine.unit("web.service", &with_lines("WatchdogSec=1s", "--settle=0 -pWatchdogSec=0", "ready run"));
+    machine.ok("systemctl start web");
+    let stamp = || machine.show("web", "WatchdogTimestampMonotonic");
+    let first = stamp();
+    let second = machine.wait_for("a second sign of life", || Some(stamp()).filter(|stamp| *stamp != first));
+    machine.wait_for("a third one", || (stamp() != second).then_some(()));
+    assert_eq!(machine.show("web", "NRestarts"), "0");
+}
+
+fn what_a_wrapper_lacks_is_said(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    assert_eq!(machine.log("web.service").lines().count(), 1, "nothing but that it serves");
+    machine.ok("systemctl stop web");
+
+    let lines = "ExecReload=true\nExecStopPost=true\nRuntimeDirectory=web";
+    let unit = with_lines(lines, "--settle=0", "ready run");
+    machine.unit("web.service", &unit.replace("RestartMode=direct\n", "").replace("notify-reload", "notify"));
+    machine.ok("systemctl start web");
+    let log = machine.log("web.service");
+    for lack in
+        ["Type=notify,", "no RestartMode=direct", "an ExecReload=", "an ExecStopPost=", "no RuntimeDirectoryPreserve="]
+    {
+        assert!(log.contains(lack), "{lack}: {log}");
+    }
+    // Said in the journal's own terms.
+    let warnings = machine.ok("journalctl --no-pager --output=cat --priority=4..4 _SYSTEMD_UNIT=web.service");
+    assert_eq!(warnings.lines().count(), 5, "{warnings}");
+}

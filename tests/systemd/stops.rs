@@ -1,0 +1,113 @@
+//! A stop leaves nothing: G4. And systemd counts the timeouts: G8.
+
+use std::time::Instant;
+
+use crate::machine::Machine;
+use crate::{with_lines, wrapper};
+
+on_each_systemd!(
+    a_stop_leaves_nothing,
+    a_stop_in_the_middle_of_a_roll_starts_nothing_more,
+    a_stop_of_the_first_start_leaves_nothing,
+    a_deaf_generation_is_killed_after_its_stop_timeout,
+    a_second_signal_kills,
+    a_restart_is_a_stop_and_a_start,
+    a_stop_longer_than_the_units_timeout_is_not_cut_off,
+    a_stop_works_without_procroll,
+);
+
+/// No unit, no process, no file.
+fn nothing_is_left(machine: &Machine) {
+    assert_eq!(machine.units("web@*"), [] as [&str; 0]);
+    assert_eq!(machine.ok("ls /run/systemd/transient"), "");
+    assert_eq!(machine.run("ls /run/procroll").status, Some(2), "no folder of ours");
+    assert_eq!(machine.run("pgrep --full /usr/bin/[p]ayload").status, Some(1), "no process");
+    assert!(!machine.path("/sys/fs/cgroup/system.slice/web.service").exists());
+}
+
+fn a_stop_leaves_nothing(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0 -pNice=3", "ready run"));
+    machine.ok("systemctl start web && systemctl reload web && systemctl stop web");
+    nothing_is_left(machine);
+    assert_eq!(machine.show("web", "Result"), "success");
+    assert_eq!(machine.show("web", "ExecMainStatus"), "0");
+
+    // Also what a failed roll left to be looked at.
+    machine.ok("systemctl start web");
+    machine.unit("web.service", &wrapper("--settle=0", "exit 3"));
+    assert_eq!(machine.run("systemctl reload web").status, Some(1));
+    assert_eq!(machine.units("web@*").len(), 2);
+    machine.ok("systemctl stop web");
+    nothing_is_left(machine);
+}
+
+fn a_stop_in_the_middle_of_a_roll_starts_nothing_more(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    machine.unit("web.service", &wrapper("--settle=0", "wait /run/never ready run"));
+    let reload = machine.spawn(&["systemctl", "reload", "web"]);
+    machine.wait_for_property("web@2", "ActiveState", "activating");
+    machine.ok("systemctl stop web");
+    assert!(!reload.wait_with_output().expect("it ends").status.success());
+    nothing_is_left(machine);
+}
+
+fn a_stop_of_the_first_start_leaves_nothing(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "wait /run/never ready run"));
+    machine.ok("systemctl start --no-block web");
+    machine.wait_for_property("web@1", "ActiveState", "activating");
+    machine.ok("systemctl stop web");
+    nothing_is_left(machine);
+}
+
+fn a_deaf_generation_is_killed_after_its_stop_timeout(machine: &Machine) {
+    machine.unit("web.service", &with_lines("TimeoutStopSec=2s", "--settle=0", "deaf leave ready run"));
+    machine.ok("systemctl start web && systemctl reload web");
+    machine.wait_for("the old one to be killed", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
+    let began = Instant::now();
+    machine.ok("systemctl stop web");
+    assert!(began.elapsed().as_secs() < 20);
+    nothing_is_left(machine);
+    assert_eq!(machine.show("web", "Result"), "success");
+}
+
+fn a_second_signal_kills(machine: &Machine) {
+    machine.unit("web.service", &with_lines("TimeoutStopSec=infinity", "--settle=0", "deaf ready run"));
+    machine.ok("systemctl start web");
+    let term = "systemctl kill --kill-whom=main --signal=TERM web";
+    machine.ok(term);
+    machine.wait_for_property("web@1", "ActiveState", "deactivating");
+    machine.ok(term);
+    machine.wait_for_property("web", "ActiveState", "inactive");
+    nothing_is_left(machine);
+}
+
+fn a_restart_is_a_stop_and_a_start(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web && systemctl reload web");
+    let before = machine.show("web@2", "MainPID");
+    machine.ok("systemctl restart web");
+    assert_eq!(machine.units("web@*"), ["web@1.service"]);
+    assert_ne!(machine.show("web@1", "MainPID"), before);
+}
+
+fn a_stop_longer_than_the_units_timeout_is_not_cut_off(machine: &Machine) {
+    // The generation may take longer than the wrapper, and procroll waits for it.
+    let unit = with_lines("TimeoutStopSec=1s", "--settle=0 --shutdown-timeout=5s", "deaf ready run");
+    machine.unit("web.service", &unit);
+    machine.ok("systemctl start web");
+    let began = Instant::now();
+    machine.ok("systemctl stop web");
+    assert!(began.elapsed().as_secs_f64() >= 4.9, "{:?}", began.elapsed());
+    assert_eq!(machine.show("web", "Result"), "success");
+    nothing_is_left(machine);
+}
+
+fn a_stop_works_without_procroll(machine: &Machine) {
+    let unit = wrapper("--settle=0", "ready run").replace("Restart=on-failure\n", "");
+    machine.unit("web.service", &unit);
+    machine.ok("systemctl start web");
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+    machine.wait_for("the generation to follow its wrapper", || machine.units("web@*").is_empty().then_some(()));
+    nothing_is_left(machine);
+}
