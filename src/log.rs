@@ -1,5 +1,9 @@
 //! Where messages go: the journal, with priorities and fields, when standard error is the journal's; else standard
 //! error, as plain lines. Standard output is left to data.
+//!
+//! journald finds out a message's unit from its sender's /proc entry, so that of a process that ends at once may be
+//! lost. Messages therefore carry the unit themselves, which `journalctl -u` believes of root; others' go through
+//! standard error, whose unit journald knows beforehand.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -32,14 +36,28 @@ pub fn init(verbosity: Verbosity, journal_stream: Option<&OsStr>) {
         Verbosity::Debug => LevelFilter::DEBUG,
     };
     let registry = tracing_subscriber::registry().with(level);
-    let journal = is_journal(journal_stream).then(|| tracing_journald::layer().ok()).flatten();
+    let to_journal = is_journal(journal_stream);
+    let journal = (to_journal && rustix::process::geteuid().is_root()).then(journal).flatten();
     match journal {
         Some(journal) => registry.with(journal).init(),
         None => {
-            let lines = tracing_subscriber::fmt::layer().event_format(Lines).with_writer(std::io::stderr);
-            registry.with(lines).init();
+            let lines = Lines { priorities: to_journal };
+            registry.with(tracing_subscriber::fmt::layer().event_format(lines).with_writer(std::io::stderr)).init();
         }
     }
+}
+
+/// The journal, where each message says which unit it is about, as systemd.journal-fields(7) has it.
+fn journal() -> Option<tracing_journald::Layer> {
+    let journal = tracing_journald::layer().ok()?;
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    Some(journal.with_custom_fields(unit_of(&groups).map(|unit| ("OBJECT_SYSTEMD_UNIT", unit))))
+}
+
+/// The unit of the system's manager that /proc/PID/cgroup names: what comes after the slices.
+fn unit_of(groups: &str) -> Option<&str> {
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    group.split('/').find(|part| !part.is_empty() && !part.ends_with(".slice"))
 }
 
 /// Whether standard error goes to the journal, by the way that systemd.exec(5) gives for `$JOURNAL_STREAM`. In a
@@ -53,7 +71,10 @@ pub fn is_journal(journal_stream: Option<&OsStr>) -> bool {
 }
 
 /// Plain lines, as a command prints them.
-struct Lines;
+struct Lines {
+    /// Lines begin with their priority, for the journal to take away: sd-daemon(3).
+    priorities: bool,
+}
 
 impl<S, N> FormatEvent<S, N> for Lines
 where
@@ -61,11 +82,27 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        writer.write_str(match *event.metadata().level() {
-            Level::WARN => "procroll: warning: ",
-            _ => "procroll: ",
-        })?;
+        let (priority, start) = match *event.metadata().level() {
+            Level::ERROR => ("<3>", "procroll: "),
+            Level::WARN => ("<4>", "procroll: warning: "),
+            Level::INFO => ("<5>", "procroll: "),
+            Level::DEBUG | Level::TRACE => ("<6>", "procroll: "),
+        };
+        writer.write_str(if self.priorities { priority } else { start })?;
         context.format_fields(writer.by_ref(), event)?;
         writer.write_char('\n')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_comes_after_the_slices() {
+        assert_eq!(unit_of("0::/system.slice/web.service\n"), Some("web.service"));
+        assert_eq!(unit_of("1:cpu:/x\n0::/system.slice/system-app.slice/app.service/sub\n"), Some("app.service"));
+        assert_eq!(unit_of("0::/\n"), None);
+        assert_eq!(unit_of(""), None);
     }
 }

@@ -91,7 +91,7 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
     fn report(&mut self, report: Report) -> Option<Exit> {
         match report {
             Report::Event(event) => {
-                if let Event::Dead(generation, _) = &event {
+                if let Event::Dead { generation, .. } = &event {
                     self.pids.remove(generation);
                 }
                 self.handle(event)

@@ -116,7 +116,8 @@ impl Bench {
     }
 
     fn dies(&mut self, number: u32) -> Option<Exit> {
-        self.manager.report(Report::Event(Event::Dead(generation(number), Death::Exited(3))))
+        let (generation, death) = (generation(number), Death::Exited(3));
+        self.manager.report(Report::Event(Event::Dead { generation, death, was_active: false }))
     }
 
     fn taken(&mut self) -> Vec<String> {

@@ -54,7 +54,14 @@ pub enum Event {
     /// The generation is on its way down, or started anew by somebody: not active any more, not dead yet.
     Deactivating(Generation),
     /// Nothing of the generation runs any more. systemd may still list it.
-    Dead(Generation, Death),
+    Dead {
+        /// Which one.
+        generation: Generation,
+        /// How it ended.
+        death: Death,
+        /// It has been active, were it for too short a time to be told.
+        was_active: bool,
+    },
     /// What [`Action::Forget`] asked for is done: systemd no longer knows the generation.
     Gone(Generation),
 }
@@ -200,14 +207,14 @@ impl Roll {
             Event::Taken(generation) => self.taken(generation),
             Event::Refused(generation, refusal) => {
                 if self.is_candidate(generation) {
-                    self.fail(Failure::Refused(refusal));
+                    self.fail(Stage::Starting, Failure::Refused(refusal));
                 }
                 self.never_was(generation);
             }
             Event::Started { generation, settle } => self.started(generation, settle),
             Event::Active(generation) => self.active(now, generation),
             Event::Deactivating(generation) => self.deactivating(generation),
-            Event::Dead(generation, death) => self.dead(generation, death),
+            Event::Dead { generation, death, was_active } => self.dead(generation, death, was_active),
             Event::Gone(generation) => {
                 self.forgetting.remove(&generation);
                 self.exit_if_over();
@@ -335,7 +342,7 @@ impl Roll {
         {
             *taken += 1;
             if *taken >= MOST_TAKEN {
-                return self.fail(Failure::Refused(Refusal::names_taken(generation)));
+                return self.fail(Stage::Starting, Failure::Refused(Refusal::names_taken(generation)));
             }
             self.last = generation.next();
             *candidate = self.last;
@@ -378,7 +385,7 @@ impl Roll {
         }
     }
 
-    fn dead(&mut self, generation: Generation, death: Death) {
+    fn dead(&mut self, generation: Generation, death: Death, was_active: bool) {
         if self.leaving.remove(&generation) {
             self.forget(generation);
             return;
@@ -394,7 +401,7 @@ impl Roll {
             }
             State::Rolling { candidate, .. } if *candidate == generation => {
                 self.kept = Some(generation);
-                self.fail(Failure::Died(death));
+                self.fail(if was_active { Stage::Settling } else { Stage::Starting }, Failure::Died(death));
             }
             _ => {}
         }
@@ -429,12 +436,8 @@ impl Roll {
     }
 
     /// The candidate is no more: the old one serves on (G2). Only if nobody serves does procroll end.
-    fn fail(&mut self, failure: Failure) {
-        let State::Rolling { old, candidate, phase } = &self.state else { return };
-        let stage = match phase {
-            Phase::Starting { .. } => Stage::Starting,
-            Phase::Settling { .. } => Stage::Settling,
-        };
+    fn fail(&mut self, stage: Stage, failure: Failure) {
+        let State::Rolling { old, candidate, .. } = &self.state else { return };
         let failed = Failed { generation: *candidate, stage, failure };
         match old.clone() {
             Old::Nobody => self.end(Exit::Failed(failed)),

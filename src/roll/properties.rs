@@ -153,7 +153,7 @@ impl World {
         known.active_since = None;
         self.candidate.take_if(|candidate| *candidate == generation);
         self.serving.take_if(|serving| *serving == generation);
-        self.hear(Event::Dead(generation, Death::Exited(1)));
+        self.hear(Event::Dead { generation, death: Death::Exited(1), was_active: false });
     }
 
     fn know(&mut self, generation: Generation) -> &mut Known {

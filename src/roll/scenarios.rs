@@ -23,11 +23,15 @@ fn active(number: u32) -> Event {
 }
 
 fn exited(number: u32, status: u8) -> Event {
-    Event::Dead(generation(number), Death::Exited(status))
+    Event::Dead { generation: generation(number), death: Death::Exited(status), was_active: true }
+}
+
+fn never_ready(number: u32, status: u8) -> Event {
+    Event::Dead { generation: generation(number), death: Death::Exited(status), was_active: false }
 }
 
 fn stopped(number: u32) -> Event {
-    Event::Dead(generation(number), Death::Stopped)
+    Event::Dead { generation: generation(number), death: Death::Stopped, was_active: true }
 }
 
 fn gone(number: u32) -> Event {
@@ -124,7 +128,7 @@ fn without_settling_time_active_is_enough() {
 fn a_candidate_that_dies_leaves_the_old_one_serving() {
     let mut story = Story::rolling();
     let answer = failed(2, Stage::Starting, Death::Exited(3));
-    assert_eq!(story.hear([exited(2, 3)]), [answer]);
+    assert_eq!(story.hear([never_ready(2, 3)]), [answer]);
     assert_eq!(story.serving_now(), Some(generation(1)));
     // It stays to be looked at until the next roll.
     assert_eq!(story.hear([Event::Reload]), [forget(2), start(3)]);
@@ -136,6 +140,9 @@ fn a_candidate_that_dies_while_settling_has_failed() {
     story.hear([active(2)]);
     assert_eq!(story.hear([exited(2, 3)]), [failed(2, Stage::Settling, Death::Exited(3))]);
     assert_eq!(story.wait(SETTLE), []);
+    // Also if the word that it was active was overtaken by the one of its death: it has never served, whatever it said.
+    let mut story = Story::rolling();
+    assert_eq!(story.hear([exited(2, 3)]), [failed(2, Stage::Settling, Death::Exited(3))]);
 }
 
 #[test]
@@ -209,7 +216,7 @@ fn if_the_old_one_dies_the_roll_goes_on() {
 fn if_both_are_gone_procroll_ends_as_the_one_that_served() {
     let mut story = Story::rolling();
     story.hear([exited(1, 7), gone(1)]);
-    let actions = story.hear([exited(2, 3)]);
+    let actions = story.hear([never_ready(2, 3)]);
     let exit = Action::Exit(Exit::Died(generation(1), Death::Exited(7)));
     assert_eq!(actions, [failed(2, Stage::Starting, Death::Exited(3)), exit]);
 }
@@ -310,7 +317,7 @@ fn a_roll_that_was_left_half_way_is_settled() {
     story.hear([active(5)]);
     assert_eq!(story.wait(SETTLE), [stop(4), serves(5)]);
     let (mut story, _) = adopting(&found);
-    assert_eq!(story.hear([exited(5, 1)]), [failed(5, Stage::Starting, Death::Exited(1))]);
+    assert_eq!(story.hear([never_ready(5, 1)]), [failed(5, Stage::Starting, Death::Exited(1))]);
     assert_eq!(story.serving_now(), Some(generation(4)));
 }
 

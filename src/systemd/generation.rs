@@ -21,6 +21,7 @@ struct Properties {
     job: Option<(u32, OwnedObjectPath)>,
     condition_result: Option<bool>,
     condition_timestamp: Option<u64>,
+    active_enter_timestamp: Option<u64>,
     #[zbus(rename = "MainPID")]
     main_pid: Option<u32>,
 }
@@ -34,6 +35,8 @@ pub struct State {
     pub main_pid: u32,
     /// Nothing of it runs, but systemd keeps it as `active (exited)`.
     pub exited: bool,
+    /// It has been active since it was started, also if that went by unseen.
+    pub was_active: bool,
     /// A `Condition…=` of its unit did not hold, so it was never started.
     condition_failed: bool,
     /// It is in state `failed`.
@@ -60,6 +63,7 @@ impl Properties {
             standing,
             main_pid,
             exited,
+            was_active: self.active_enter_timestamp? != 0,
             condition_failed: self.condition_timestamp? != 0 && !self.condition_result?,
             failed: active == "failed",
         })
@@ -111,8 +115,14 @@ impl Watched {
     }
 
     fn gone(link: Link, name: &str) -> Self {
-        let state =
-            State { standing: Standing::Dead, main_pid: 0, exited: false, condition_failed: false, failed: false };
+        let state = State {
+            standing: Standing::Dead,
+            main_pid: 0,
+            exited: false,
+            was_active: false,
+            condition_failed: false,
+            failed: false,
+        };
         let (sender, mut receiver) = watch::channel(Some(state));
         receiver.mark_changed();
         drop(sender);
@@ -255,6 +265,7 @@ mod tests {
             job: Some((job, OwnedObjectPath::default())),
             condition_result: Some(true),
             condition_timestamp: Some(1),
+            active_enter_timestamp: Some(1),
             main_pid: None,
         };
         properties.state(0).expect("a state").standing

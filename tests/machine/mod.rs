@@ -138,10 +138,20 @@ impl Machine {
         listed.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
     }
 
-    /// What the journal says of a unit, from the unit itself.
+    /// What procroll says of a unit, as `journalctl -u` finds it.
     pub fn log(&self, unit: &str) -> String {
+        self.journal(&format!("--unit='{unit}' SYSLOG_IDENTIFIER=procroll"))
+    }
+
+    /// What a unit's programs have printed.
+    pub fn output(&self, unit: &str) -> String {
+        self.journal(&format!("_SYSTEMD_UNIT='{unit}' _TRANSPORT=stdout"))
+    }
+
+    /// The messages in the journal that match, of what was sent until now.
+    pub fn journal(&self, matches: &str) -> String {
         self.ok("journalctl --sync");
-        self.ok(&format!("journalctl --output=cat --no-pager _SYSTEMD_UNIT='{unit}'"))
+        self.ok(&format!("journalctl --output=cat --no-pager {matches}"))
     }
 
     /// Installs a unit file and makes systemd read it.

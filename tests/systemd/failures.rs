@@ -198,8 +198,7 @@ fn a_clean_end_is_a_clean_end(machine: &Machine) {
     for end in ["exit 0", "kill SIGTERM"] {
         // systemd forgets how a unit ended that ended well, but for the word.
         assert_eq!(dies(machine, end).0, "success", "{end}");
-        machine.ok("journalctl --sync");
-        let log = machine.ok("journalctl --output=cat --no-pager --unit=web.service --lines=1");
+        let log = machine.journal("--unit=web.service --lines=1");
         assert_eq!(log, "web.service: Deactivated successfully.", "{end}");
     }
 }

@@ -110,7 +110,7 @@ fn templates_are_filled_in(machine: &Machine) {
     machine.ok("systemctl start web");
     machine.ok("systemctl reload web");
     let pid = machine.show("web", "MainPID");
-    assert_eq!(machine.log("web@2.service"), format!("{pid}/2/web@2.service//run/systemd/notify/{{{{"));
+    assert_eq!(machine.output("web@2.service"), format!("{pid}/2/web@2.service//run/systemd/notify/{{{{"));
 }
 
 fn a_roll_longer_than_the_units_timeout_is_not_cut_off(machine: &Machine) {
@@ -150,6 +150,6 @@ fn what_a_wrapper_lacks_is_said(machine: &Machine) {
         assert!(log.contains(lack), "{lack}: {log}");
     }
     // Said in the journal's own terms.
-    let warnings = machine.ok("journalctl --no-pager --output=cat --priority=4..4 _SYSTEMD_UNIT=web.service");
+    let warnings = machine.journal("--priority=4..4 --unit=web.service SYSLOG_IDENTIFIER=procroll");
     assert_eq!(warnings.lines().count(), 5, "{warnings}");
 }

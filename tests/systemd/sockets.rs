@@ -20,7 +20,7 @@ fn each_generation_gets_all_sockets(machine: &Machine) {
     machine.ok("systemctl start web.socket admin.socket web");
     machine.ok("systemctl reload web");
     for generation in 1..=2 {
-        let facts = machine.log(&format!("web@{generation}.service"));
+        let facts = machine.output(&format!("web@{generation}.service"));
         let facts: serde_json::Value = serde_json::from_str(&facts).expect("JSON");
         let environment = &facts["environment"];
         assert_eq!(environment["LISTEN_FDS"], "2");
@@ -63,6 +63,6 @@ fn without_its_socket_a_unit_starts_as_a_plain_one_would(machine: &Machine) {
     machine.unit("web.service", &wrapper("--settle=0", "facts ready run"));
     // Somebody looks at the socket unit, which loads it.
     machine.ok("systemctl start web && systemctl show web.socket && systemctl reload web");
-    let facts: serde_json::Value = serde_json::from_str(&machine.log("web@2.service")).expect("JSON");
+    let facts: serde_json::Value = serde_json::from_str(&machine.output("web@2.service")).expect("JSON");
     assert!(facts["environment"]["LISTEN_FDS"].is_null());
 }

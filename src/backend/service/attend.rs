@@ -68,7 +68,7 @@ async fn follow(
                     watched.link().stop_unit(&unit).await?;
                     watched.until(|state| state.standing == Standing::Dead && !state.exited).await?;
                 }
-                context.tell(Event::Dead(generation, death));
+                context.tell(Event::Dead { generation, death, was_active: state.was_active });
                 return Ok(());
             }
         }

@@ -133,7 +133,7 @@ impl ServiceBackend {
                     Report::Event(Event::Taken(one) | Event::Refused(one, _) | Event::Gone(one)) => {
                         self.units.remove(one);
                     }
-                    Report::Event(Event::Dead(one, _)) => {
+                    Report::Event(Event::Dead { generation: one, .. }) => {
                         if let Some(unit) = self.units.get_mut(one) {
                             unit.main = None;
                         }
@@ -173,7 +173,7 @@ impl Backend for ServiceBackend {
         // systemd knows nothing of it yet, and now never will.
         unit.task = JoinSet::new();
         let _ = folder::remove(&self.context.bus.place, &self.context.unit(generation));
-        self.context.tell(Event::Dead(generation, Death::Stopped));
+        self.context.tell(Event::Dead { generation, death: Death::Stopped, was_active: false });
     }
 
     fn kill(&mut self, generation: Generation) {
