@@ -74,6 +74,13 @@ pub struct Fatal {
     pub error: anyhow::Error,
 }
 
+impl Fatal {
+    /// An error about the command line, with the next command to type.
+    pub fn usage(what: impl fmt::Display) -> Self {
+        Self { exit: ExitStatus::Usage, error: anyhow::anyhow!("{what}. See \"procroll --help\"") }
+    }
+}
+
 impl fmt::Display for Fatal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#}", self.error)

@@ -4,13 +4,12 @@ use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::ExitCode;
 
-use procroll::cli::{self, Parsed, Run};
+use procroll::cli::{self, Caller, Parsed, Run};
 use procroll::exit::{ExitStatus, Fatal, OrExit};
 use procroll::log::{self, Verbosity};
 use procroll::manager::{Signals, status};
 use procroll::roll::{Death, Exit, Failure};
 use procroll::run;
-use procroll::settings::property::Caller;
 use procroll::systemd::Place;
 
 fn main() -> ExitCode {

@@ -6,13 +6,12 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, anyhow};
 
 use crate::backend::service::{Origin, ServiceBackend, refuse_taken, wrapper_settings};
-use crate::cli::Run;
+use crate::cli::{Caller, Run};
 use crate::exit::{ExitStatus, Fatal, OrExit};
 use crate::manager::{Manager, Signals};
 use crate::notify::upstream::{self, Nobody};
 use crate::roll::Exit;
-use crate::settings::property::Caller;
-use crate::settings::{BadName, BaseName, Settings, Surroundings, WrapperName};
+use crate::settings::{BadName, BaseName, Settings, WrapperName};
 use crate::systemd::wrapper::{self, Own};
 use crate::systemd::{Bus, Error, Link, Place, program};
 use crate::unit;
@@ -22,7 +21,7 @@ use crate::unit;
 /// # Errors
 /// Whatever keeps it from starting the first generation.
 pub async fn run(run: &Run, caller: &Caller, signals: Signals) -> Result<Exit, Fatal> {
-    let settings = Settings::check(run, &Surroundings { caller: Some(caller) })?;
+    let settings = run.check(Some(caller))?;
     let bus = Arc::new(Bus::new(Place::system()));
     let link = bus.connect().await.map_err(unreachable)?;
     let own = wrapper::own(&link).await.map_err(unreachable)?;

@@ -1,15 +1,18 @@
-//! What the command line can say, and how it is told that it can't say that. Nothing is checked here beyond its form;
-//! that is for [`settings`](crate::settings).
+//! What the command line can say, how it becomes [`settings`](crate::settings), and how it is told that it can't say
+//! that. Pure: the environment and the current directory are handed in, nothing is looked up.
 
+mod check;
+mod overrides;
 mod run;
 
 use std::ffi::OsString;
 
 use clap::{CommandFactory, Parser};
 
+pub use overrides::Caller;
 pub use run::Run;
 
-use crate::exit::{ExitStatus, Fatal};
+use crate::exit::Fatal;
 
 /// The command line as a whole.
 #[derive(Debug, Parser)]
@@ -60,7 +63,7 @@ pub enum Parsed {
 /// One line that names the argument and why it isn't understood.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Fatal> {
     let words = words.into_iter().enumerate().map(|(number, word)| {
-        word.into_string().map_err(|word| usage(format!("argument {number} ({word:?}) is not UTF-8")))
+        word.into_string().map_err(|word| Fatal::usage(format!("argument {number} ({word:?}) is not UTF-8")))
     });
     let words = words.collect::<Result<Vec<_>, _>>()?;
     match Cli::try_parse_from(words) {
@@ -71,14 +74,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Fatal>
             let text = text.strip_prefix("error: ").unwrap_or(&text);
             // clap explains at length; one line says what is wrong, and the help says the rest.
             let line = text.split("\n\n").next().unwrap_or(text).split_whitespace().collect::<Vec<_>>().join(" ");
-            Err(usage(line))
+            Err(Fatal::usage(line))
         }
     }
-}
-
-/// An error about the command line, with the next command to type.
-pub fn usage(what: impl std::fmt::Display) -> Fatal {
-    Fatal { exit: ExitStatus::Usage, error: anyhow::anyhow!("{what}. See \"procroll --help\"") }
 }
 
 /// For tests and documentation: the definition of the command line.

@@ -7,14 +7,27 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 
 use super::Context;
 use super::origin::Origin;
-use super::start::NotStarted;
 use crate::cli::{self, Parsed};
 use crate::exit::{ExitStatus, Fatal, OrExit};
 use crate::roll::Generation;
-use crate::settings::{BaseName, Override, Settings, Surroundings, WrapperName, template};
+use crate::settings::{BaseName, Override, Settings, WrapperName, template};
 use crate::systemd::{Link, folder, program, verify, wrapper};
 use crate::unit::text::{Assignment, Section};
 use crate::unit::{self, Command, DropIn, Recipe, compose};
+
+/// Why a generation was not started.
+pub(super) enum NotStarted {
+    /// Its name is somebody else's.
+    Taken,
+    /// Anything else.
+    Refused(Fatal),
+}
+
+impl From<Fatal> for NotStarted {
+    fn from(fatal: Fatal) -> Self {
+        Self::Refused(fatal)
+    }
+}
 
 /// A generation that can be started.
 pub(super) struct Prepared {
@@ -61,7 +74,7 @@ pub(super) async fn prepare(context: &Context, link: &Link, generation: Generati
     };
     let words = settings.command.iter().map(|word| template::fill(word, &filling)).collect::<Result<_, _>>();
     let command = Command {
-        words: words.map_err(cli::usage)?,
+        words: words.map_err(Fatal::usage)?,
         expand_variables: now.as_ref().is_some_and(|now| now.expands_variables),
     };
     let drop_ins = compose(&Recipe {
@@ -94,8 +107,8 @@ pub fn wrapper_settings(name: &WrapperName, arguments: &[String], expands: bool)
     }
     let in_unit = |fatal: Fatal| Fatal { error: fatal.error.context(format!("ExecStart= of {name}")), ..fatal };
     match cli::parse(arguments.iter().map(Into::into)).map_err(in_unit)? {
-        Parsed::Run(run) => Settings::check(&run, &Surroundings::default()).map_err(in_unit),
-        Parsed::Show(_) => Err(in_unit(cli::usage("it asks for help instead of running a command"))),
+        Parsed::Run(run) => run.check(None).map_err(in_unit),
+        Parsed::Show(_) => Err(in_unit(Fatal::usage("it asks for help instead of running a command"))),
     }
 }
 

@@ -8,27 +8,13 @@ use anyhow::ensure;
 use zbus::Variant;
 
 use super::origin::Origin;
-use super::prepare::{Prepared, prepare};
+use super::prepare::{NotStarted, Prepared, prepare};
 use super::{Context, attend, clear};
 use crate::exit::{ExitStatus, Fatal};
 use crate::roll::{Event, Generation, Refusal};
 use crate::systemd::generation::Watched;
 use crate::systemd::manager::Property;
 use crate::systemd::{Error, Link, folder};
-
-/// Why a generation was not started.
-pub(super) enum NotStarted {
-    /// Its name is somebody else's.
-    Taken,
-    /// Anything else.
-    Refused(Fatal),
-}
-
-impl From<Fatal> for NotStarted {
-    fn from(fatal: Fatal) -> Self {
-        Self::Refused(fatal)
-    }
-}
 
 /// Prepares and starts the generation, then attends to it. `asked` is set when systemd is asked to start it.
 pub(super) async fn start(context: Arc<Context>, generation: Generation, asked: Arc<AtomicBool>) {

@@ -5,33 +5,14 @@
 
 use std::ffi::OsString;
 
-use super::Span;
-use crate::cli::{self, Run};
+use super::Run;
 use crate::exit::Fatal;
+use crate::settings::{Override, Span};
 use crate::unit::keys::{self, Class};
 use crate::unit::quote;
 use crate::unit::text::{self, Section};
 
-/// A line for the generations' unit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Override {
-    /// The key, of `[Service]` or `[Unit]`.
-    pub key: String,
-    /// The value as it is written into a unit file.
-    pub value: String,
-    /// The option it comes from, as given, for messages.
-    pub option: String,
-}
-
-/// What some options refer to.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Surroundings<'a> {
-    /// The caller's environment and directory; none in a wrapper unit, where they are the application's or frozen at
-    /// the first start.
-    pub caller: Option<&'a Caller>,
-}
-
-/// Where procroll was called from.
+/// Where procroll was called from. In a wrapper unit that is nowhere: its environment is the application's.
 #[derive(Clone, Debug, Default)]
 pub struct Caller {
     /// Its environment.
@@ -41,13 +22,13 @@ pub struct Caller {
 }
 
 /// All lines that `run` asks for, in this order.
-pub(super) fn overrides(run: &Run, surroundings: &Surroundings<'_>) -> Result<Vec<Override>, Fatal> {
+pub(super) fn overrides(run: &Run, caller: Option<&Caller>) -> Result<Vec<Override>, Fatal> {
     let mut overrides = Vec::new();
     let mut add = |option: &str, key: &str, value: &str| {
         let value = quote::value(value)
-            .map_err(|error| cli::usage(format!("{option}={value:?} can't be used: {error}")))
+            .map_err(|error| Fatal::usage(format!("{option}={value:?} can't be used: {error}")))
             .and_then(|written| match written.is_empty() {
-                true => Err(cli::usage(format!("{option}= needs a value"))),
+                true => Err(Fatal::usage(format!("{option}= needs a value"))),
                 false => Ok(written),
             })?;
         overrides.push(Override { key: key.to_owned(), option: format!("{option}={value}"), value });
@@ -66,7 +47,7 @@ pub(super) fn overrides(run: &Run, surroundings: &Surroundings<'_>) -> Result<Ve
         }
     }
     if run.same_dir {
-        add("--same-dir", "WorkingDirectory", &directory(surroundings)?)?;
+        add("--same-dir", "WorkingDirectory", &directory(caller)?)?;
     }
     let timeouts = [
         ("--ready-timeout", "TimeoutStartSec", run.ready_timeout),
@@ -76,7 +57,7 @@ pub(super) fn overrides(run: &Run, surroundings: &Surroundings<'_>) -> Result<Ve
         if let Some(span) = span {
             // systemd reads 0 as no limit in both, which nobody who writes it here means.
             if span == Span::Of(std::time::Duration::ZERO) {
-                return Err(cli::usage(format!("{option}=0 is no time at all. For no limit say infinity")));
+                return Err(Fatal::usage(format!("{option}=0 is no time at all. For no limit say infinity")));
             }
             add(option, key, &span.to_string())?;
         }
@@ -85,7 +66,7 @@ pub(super) fn overrides(run: &Run, surroundings: &Surroundings<'_>) -> Result<Ve
         add("--signal", "KillSignal", &signal.to_string())?;
     }
     for assignment in &run.setenv {
-        overrides.push(environment(assignment, surroundings)?);
+        overrides.push(environment(assignment, caller)?);
     }
     for assignment in &run.property {
         overrides.push(property(assignment)?);
@@ -93,44 +74,45 @@ pub(super) fn overrides(run: &Run, surroundings: &Surroundings<'_>) -> Result<Ve
     Ok(overrides)
 }
 
-fn directory(surroundings: &Surroundings<'_>) -> Result<String, Fatal> {
-    let Some(caller) = surroundings.caller else {
-        return Err(cli::usage("--same-dir has no meaning in a unit. Set its WorkingDirectory="));
+fn directory(caller: Option<&Caller>) -> Result<String, Fatal> {
+    let Some(caller) = caller else {
+        return Err(Fatal::usage("--same-dir has no meaning in a unit. Set its WorkingDirectory="));
     };
-    let directory = caller.directory.as_ref().ok_or_else(|| cli::usage("--same-dir: the current directory is gone"))?;
+    let directory =
+        caller.directory.as_ref().ok_or_else(|| Fatal::usage("--same-dir: the current directory is gone"))?;
     directory
         .to_str()
         .map(str::to_owned)
-        .ok_or_else(|| cli::usage(format!("--same-dir: the current directory {directory:?} is not UTF-8")))
+        .ok_or_else(|| Fatal::usage(format!("--same-dir: the current directory {directory:?} is not UTF-8")))
 }
 
-fn environment(assignment: &str, surroundings: &Surroundings<'_>) -> Result<Override, Fatal> {
+fn environment(assignment: &str, caller: Option<&Caller>) -> Result<Override, Fatal> {
     let (name, value) = match assignment.split_once('=') {
         Some((name, value)) => (name, value.to_owned()),
-        None => (assignment, inherited(assignment, surroundings)?),
+        None => (assignment, inherited(assignment, caller)?),
     };
     let valid = |char: char| char.is_ascii_alphanumeric() || char == '_';
     if name.is_empty() || !name.chars().all(valid) || name.starts_with(|char: char| char.is_ascii_digit()) {
-        return Err(cli::usage(format!("--setenv={assignment}: {name:?} is no name of an environment variable")));
+        return Err(Fatal::usage(format!("--setenv={assignment}: {name:?} is no name of an environment variable")));
     }
     let value = quote::word(&format!("{name}={value}"))
-        .map_err(|error| cli::usage(format!("--setenv={name} can't be used: {error}")))?;
+        .map_err(|error| Fatal::usage(format!("--setenv={name} can't be used: {error}")))?;
     Ok(Override { key: "Environment".to_owned(), value, option: format!("--setenv={name}") })
 }
 
-fn inherited(name: &str, surroundings: &Surroundings<'_>) -> Result<String, Fatal> {
-    let Some(caller) = surroundings.caller else {
-        return Err(cli::usage(format!(
+fn inherited(name: &str, caller: Option<&Caller>) -> Result<String, Fatal> {
+    let Some(caller) = caller else {
+        return Err(Fatal::usage(format!(
             "--setenv={name} has no value, and in a unit there is no caller to take it from. Set it with PassEnvironment="
         )));
     };
     let value = caller.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-    let value = value.ok_or_else(|| cli::usage(format!("--setenv={name}: it is not set here")))?;
-    value.into_string().map_err(|value| cli::usage(format!("--setenv={name}: its value {value:?} is not UTF-8")))
+    let value = value.ok_or_else(|| Fatal::usage(format!("--setenv={name}: it is not set here")))?;
+    value.into_string().map_err(|value| Fatal::usage(format!("--setenv={name}: its value {value:?} is not UTF-8")))
 }
 
 fn property(assignment: &str) -> Result<Override, Fatal> {
-    let refuse = |why: &str| Err(cli::usage(format!("--property={assignment:?} can't be used: {why}")));
+    let refuse = |why: &str| Err(Fatal::usage(format!("--property={assignment:?} can't be used: {why}")));
     let Some((key, value)) = assignment.split_once('=') else {
         return refuse("there is no =");
     };
@@ -151,8 +133,8 @@ fn property(assignment: &str) -> Result<Override, Fatal> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::check;
     use super::*;
+    use crate::cli::check::tests::check;
 
     fn lines(words: &[&str]) -> Result<Vec<String>, String> {
         let caller = Caller {
@@ -160,7 +142,7 @@ mod tests {
             directory: Some("/srv/my app".into()),
         };
         let words = [words, &["--", "/bin/x"]].concat();
-        let settings = check(&words, &Surroundings { caller: Some(&caller) })?;
+        let settings = check(&words, Some(&caller))?;
         Ok(settings.overrides.into_iter().map(|one| format!("{}={}", one.key, one.value)).collect())
     }
 
@@ -223,7 +205,7 @@ mod tests {
 
     #[test]
     fn in_a_unit_there_is_no_caller() {
-        let refused = |words: &[&str]| check(&[words, &["--", "/bin/x"]].concat(), &Surroundings::default());
+        let refused = |words: &[&str]| check(&[words, &["--", "/bin/x"]].concat(), None);
         assert!(refused(&["-E", "HOME"]).is_err_and(|error| error.contains("PassEnvironment=")));
         assert!(refused(&["--same-dir"]).is_err_and(|error| error.contains("WorkingDirectory=")));
     }
