@@ -49,6 +49,9 @@ fn check_command(command: &[String]) -> Result<Vec<String>, Fatal> {
             "the command {program:?} has the character {char:?}, which systemd takes in no program's name"
         )));
     }
+    if program == ";" {
+        return Err(Fatal::usage("the command is \";\", which ends a command line for systemd"));
+    }
     if template::fill_would_change(program) {
         return Err(Fatal::usage(format!("the command {program:?} is a template, which only arguments can be")));
     }
@@ -82,6 +85,7 @@ pub(super) mod tests {
         for sneaky in ["+/bin/sh", "-/bin/sh", "@/bin/sh", ":/bin/sh", "!/bin/sh", "|sh"] {
             assert!(refused(&["--", sneaky]).contains("which procroll does not pass on"), "{sneaky}");
         }
+        assert!(refused(&["--", ";", "+/bin/sh"]).starts_with("the command is \";\""));
         assert!(refused(&["--", "/bin/a\nb"]).contains("has the character '\\n'"));
     }
 

@@ -69,9 +69,22 @@ pub fn ended(death: &Death) -> String {
     }
 }
 
-/// A notification is lines: one that came in through some error's text would be another message to systemd.
+/// The most of a STATUS= that is told. PID 1 ignores a notification of more than 4096 bytes as a whole, and the answer
+/// to a reload may stand in the same one.
+const LONGEST: usize = 2048;
+
+/// Text for a notification. That is lines: one that came in through some error's text would be another message to
+/// systemd.
 pub fn one_line(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+    let mut line = String::with_capacity(text.len().min(LONGEST));
+    for char in text.chars().map(|char| if char.is_control() { ' ' } else { char }) {
+        if line.len() + char.len_utf8() > LONGEST - '…'.len_utf8() {
+            line.push('…');
+            break;
+        }
+        line.push(char);
+    }
+    line
 }
 
 #[cfg(test)]
@@ -121,6 +134,13 @@ mod tests {
         assert_eq!(refused, "web@4.service was not started: no");
         assert_eq!(ended(&Death::Killed(9)), "was killed (Result=signal, status=SIGKILL)");
         assert_eq!(ended(&Death::Failed("timeout".to_owned())), "failed (Result=timeout)");
+    }
+
+    #[test]
+    fn a_long_text_does_not_make_systemd_ignore_the_notification() {
+        assert_eq!(one_line("short"), "short");
+        let long = one_line(&"ü".repeat(3000));
+        assert!(long.len() <= LONGEST && long.ends_with("ü…"), "{}", long.len());
     }
 
     #[test]

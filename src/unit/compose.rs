@@ -11,9 +11,6 @@ use super::text::{self, Assignment, Section, Unreadable};
 /// The file that holds procroll's own lines. It comes after the wrapper's.
 pub const OWN_DROP_IN: &str = "90-procroll.conf";
 
-/// systemd reads no line of 1 MiB or more.
-const LONGEST_LINE: usize = 1 << 20;
-
 /// One file of the wrapper's unit, as read from disk.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -157,9 +154,7 @@ pub fn compose(recipe: &Recipe<'_>) -> Result<Vec<DropIn>, Unfit> {
         }
     }
     let own = own_lines(recipe)?;
-    if let Some(long) = own.iter().find(|one| one.key.len() + one.value.len() + 2 >= LONGEST_LINE) {
-        return Err(Unfit::TooLong { key: long.key.clone() });
-    }
+    own.iter().try_for_each(fits_a_line)?;
     let mark = mark(recipe.owner, recipe.generation);
     drop_ins.push(DropIn { name: OWN_DROP_IN.to_owned(), text: format!("{mark}{}", text::render(&own)) });
     for name in recipe.foreign {
@@ -185,12 +180,19 @@ fn carry(source: &Source, wrapper: &Wrapper) -> Result<Vec<Assignment>, Unfit> {
                 key: one.key.clone(),
                 error,
             })?;
-            if one.key.len() + value.len() + 2 >= LONGEST_LINE {
-                return Err(Unfit::TooLong { key: one.key.clone() });
-            }
-            Ok(Assignment { value, ..one.clone() })
+            let carried = Assignment { value, ..one.clone() };
+            fits_a_line(&carried).map(|()| carried)
         })
         .collect()
+}
+
+/// What systemd would not read to its end must not be written.
+fn fits_a_line(one: &Assignment) -> Result<(), Unfit> {
+    let line = text::render(std::slice::from_ref(one)).lines().map(str::len).max();
+    if line.is_some_and(|length| length >= text::LONGEST_LINE) {
+        return Err(Unfit::TooLong { key: one.key.clone() });
+    }
+    Ok(())
 }
 
 /// procroll's own lines, sorted by section; those from the command line come last and win.

@@ -46,7 +46,7 @@ pub fn value(text: &str) -> Result<String, Invalid> {
 }
 
 /// systemd takes Unicode's noncharacters for invalid UTF-8, and an invalid line ends the reading of its file.
-fn accepted(char: char) -> Result<char, Invalid> {
+pub(super) fn accepted(char: char) -> Result<char, Invalid> {
     let code = char as u32;
     if code & 0xfffe == 0xfffe || (0xfdd0..=0xfdef).contains(&code) { Err(Invalid(char)) } else { Ok(char) }
 }

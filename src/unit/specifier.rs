@@ -22,8 +22,8 @@ pub enum Unresolved {
         /// What it stands for.
         value: String,
     },
-    /// A `%` that only appears when systemd has unquoted the value.
-    #[error("it hides a % behind a backslash. Write it plainly")]
+    /// A `%`, or the letter behind it, that only appears when systemd has unquoted the value.
+    #[error("it hides a specifier behind a quote or a backslash. Write it plainly, and a percent sign as %%")]
     Hidden,
 }
 
@@ -50,6 +50,7 @@ impl Specifiers<'_> {
         let mut chars = value.chars();
         while let Some(char) = chars.next() {
             match (char, chars.clone().next()) {
+                ('%', Some('"' | '\'' | '\\')) => return Err(Unresolved::Hidden),
                 ('%', Some(letter)) => {
                     chars.next();
                     match self.meaning(letter) {
@@ -124,10 +125,11 @@ mod tests {
     }
 
     #[test]
-    fn a_percent_behind_a_backslash_is_refused() {
-        for hidden in ["\"\\x25n\"", "\\%n", "a\\045i"] {
-            assert_eq!(resolve("Environment", hidden), Err(Unresolved::Hidden));
+    fn a_specifier_that_only_unquoting_shows_is_refused() {
+        for hidden in ["\"\\x25n\"", "\\%n", "a\\045i", "A=%\"\"n", "A=%''n", "A=%\\x6e", "\"A=100%\""] {
+            assert_eq!(resolve("Environment", hidden), Err(Unresolved::Hidden), "{hidden}");
         }
+        assert_eq!(resolve("Environment", "\"A=100%%\""), Ok("\"A=100%%\"".to_owned()));
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use super::quote;
+
 /// A section that matters for a service. Others are not systemd's business, or only `systemctl enable`'s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Section {
@@ -47,9 +49,12 @@ impl Assignment {
 /// The text is not one that can be copied faithfully.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// systemd reads no such line either.
-    #[error("line {0} is not UTF-8")]
+    /// systemd stops reading the file here.
+    #[error("line {0} is not UTF-8, or has a character that systemd takes for invalid")]
     NotUtf8(usize),
+    /// systemd stops reading the file here.
+    #[error("line {0} is longer than 1 MiB, the most systemd reads of a line")]
+    TooLong(usize),
     /// systemd stops reading the file here.
     #[error("line {0} is not a section header: {1}")]
     Header(usize, String),
@@ -65,7 +70,11 @@ pub fn parse(text: &[u8]) -> Result<Vec<Assignment>, Unreadable> {
     let mut byte_order_mark = Some(b"\xef\xbb\xbf");
     for mut line in physical_lines(text) {
         number += 1;
-        if matches!(line.trim_ascii_start().first(), Some(b'#' | b';')) {
+        if line.len() >= LONGEST_LINE {
+            return Err(Unreadable::TooLong(number));
+        }
+        let is_space = |byte: &&u8| WHITESPACE.contains(&char::from(**byte));
+        if matches!(line.iter().find(|byte| !is_space(byte)), Some(b'#' | b';')) {
             continue;
         }
         if let Some(rest) = byte_order_mark.and_then(|mark| line.strip_prefix(mark)) {
@@ -74,6 +83,9 @@ pub fn parse(text: &[u8]) -> Result<Vec<Assignment>, Unreadable> {
         }
         let mut joined = continued.take().unwrap_or_default();
         joined.extend_from_slice(line);
+        if joined.len() >= LONGEST_LINE {
+            return Err(Unreadable::TooLong(number));
+        }
         if ends_in_escape(&joined) {
             if let Some(backslash) = joined.last_mut() {
                 *backslash = b' ';
@@ -96,6 +108,9 @@ fn parse_line(
     assignments: &mut Vec<Assignment>,
 ) -> Result<(), Unreadable> {
     let line = std::str::from_utf8(line).map_err(|_| Unreadable::NotUtf8(number))?;
+    if line.chars().any(|char| quote::accepted(char).is_err()) {
+        return Err(Unreadable::NotUtf8(number));
+    }
     let line = line.trim_matches(WHITESPACE);
     if let Some(header) = line.strip_prefix('[') {
         let unsafe_here = |char: char| char.is_control() || matches!(char, '"' | '\'' | '\\');
@@ -116,6 +131,9 @@ fn parse_line(
     }
     Ok(())
 }
+
+/// systemd reads no line of 1 MiB or more (`LONG_LINE_MAX` in its sources), joined lines included.
+pub const LONGEST_LINE: usize = 1 << 20;
 
 /// systemd's idea of white space (`WHITESPACE` in its sources); Rust's is wider.
 const WHITESPACE: &[char] = &[' ', '\t', '\n', '\r'];
@@ -196,6 +214,15 @@ mod tests {
     }
 
     #[test]
+    fn only_what_systemd_takes_for_space_stands_before_a_comment() {
+        // To systemd the second line is no comment: it is the end of the first, and NoNewPrivileges= an assignment.
+        assert_eq!(
+            keys_and_values(b"[Service]\nA=x \\\n\x0c# y\nNoNewPrivileges=yes\n"),
+            [pair("A", "x  \u{c}# y"), pair("NoNewPrivileges", "yes")]
+        );
+    }
+
+    #[test]
     fn an_escaped_backslash_does_not_continue_a_line() {
         assert_eq!(keys_and_values(b"[Service]\nA=x\\\\\nB=y\n"), [pair("A", "x\\\\"), pair("B", "y")]);
     }
@@ -229,6 +256,10 @@ mod tests {
     fn refuses_what_systemd_stops_at() {
         assert_eq!(parse(b"[Service]\n[Serv\nUser=root\n"), Err(Unreadable::Header(2, "[Serv".to_owned())));
         assert_eq!(parse(b"[Service]\nA=\xff\n"), Err(Unreadable::NotUtf8(2)));
+        assert_eq!(parse("[Service]\n\nA=\u{fdd0}\n".as_bytes()), Err(Unreadable::NotUtf8(3)));
+        let long = "x".repeat(LONGEST_LINE / 2);
+        assert_eq!(parse(format!("#{long}{long}\n").as_bytes()), Err(Unreadable::TooLong(1)));
+        assert_eq!(parse(format!("[Service]\nA={long}\\\n{long}\n").as_bytes()), Err(Unreadable::TooLong(3)));
     }
 
     #[test]
