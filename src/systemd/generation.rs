@@ -139,6 +139,9 @@ impl Watched {
         // A task of its own, since a stream that nobody reads blocks the whole connection.
         reader.spawn(async move {
             while let Some(Ok(signal)) = next(&mut signals).await {
+                if !is_broadcast(&signal) {
+                    continue;
+                }
                 let changed = match signal.body().deserialize::<(String, Properties, Vec<String>)>() {
                     Ok((_, changed, _)) => changed,
                     Err(error) => {
@@ -233,6 +236,12 @@ async fn signals(link: &Link, name: &str) -> Result<MessageStream, Error> {
         .member("PropertiesChanged")
         .build()?;
     Ok(MessageStream::for_match_rule(rule, link.connection(), None).await?)
+}
+
+/// The bus compares a broadcast's sender with the rule, and systemd broadcasts. A message to this connection alone comes
+/// past the rule, and so from whoever likes to send one.
+fn is_broadcast(signal: &Message) -> bool {
+    signal.header().destination().is_none()
 }
 
 /// Reads `Result`, `ExecMainCode` (as waitid(2) has it) and `ExecMainStatus`.

@@ -25,6 +25,7 @@ macro_rules! on_each_systemd {
     };
 }
 
+mod attacks;
 mod bad_input;
 mod crashes;
 mod failures;
