@@ -1,5 +1,6 @@
 //! `procroll run`: finds out where it runs, and puts the parts together.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +14,7 @@ use crate::notify::upstream::{self, Nobody};
 use crate::roll::Exit;
 use crate::settings::{BadName, BaseName, Settings, WrapperName};
 use crate::systemd::wrapper::{self, Own};
-use crate::systemd::{Bus, Error, Link, Place, program};
+use crate::systemd::{Bus, Error, Link, Place, program, view};
 use crate::unit;
 
 /// Runs and rolls generations until it is told to stop or none serves any more.
@@ -22,6 +23,9 @@ use crate::unit;
 /// Whatever keeps it from starting the first generation.
 pub async fn run(run: &Run, caller: &Caller, signals: Signals) -> Result<Exit, Fatal> {
     let settings = run.check(Some(caller))?;
+    if rustix::process::geteuid().is_root() {
+        view::enter_systemds().map_err(no_view)?;
+    }
     let bus = Arc::new(Bus::new(Place::system()));
     let link = bus.connect().await.map_err(unreachable)?;
     let own = wrapper::own(&link).await.map_err(unreachable)?;
@@ -54,6 +58,15 @@ fn unreachable(error: Error) -> Fatal {
         _ => error.into(),
     };
     Fatal { exit, error }
+}
+
+fn no_view(error: io::Error) -> Fatal {
+    let way_out = match error.kind() {
+        io::ErrorKind::NotFound => "Give RootDirectory= or RootImage= to the generations alone: -p RootDirectory=…",
+        _ => "Put a + in front of its command: ExecStart=+/usr/bin/procroll …",
+    };
+    let error = anyhow!("procroll can't get at the files that systemd sees: {error}. {way_out}");
+    Fatal { exit: ExitStatus::NotAllowed, error }
 }
 
 /// Generations have their files in folders that only root can write to.

@@ -1,5 +1,5 @@
 //! Talking to systemd: over the bus ([`bus`], [`manager`], [`generation`], [`wrapper`]), through the files it reads
-//! ([`folder`]), and by its own checker ([`verify`]).
+//! ([`folder`], in the file tree it has itself, [`view`]), and by its own checker ([`verify`]).
 //!
 //! Here is what systemd is asked and told, and nothing of when or why: that is for
 //! [`backend`](crate::backend::service).
@@ -13,6 +13,7 @@ pub mod pidfd;
 pub mod place;
 pub mod program;
 pub mod verify;
+pub mod view;
 pub mod wrapper;
 
 pub use bus::{Bus, Link};

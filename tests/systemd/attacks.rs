@@ -1,9 +1,9 @@
 //! procroll is root beside an application that may be hostile, and other users: neither gets anywhere (G11).
 
 use crate::machine::Machine;
-use crate::wrapper;
+use crate::{with_lines, wrapper};
 
-on_each_systemd!(a_forged_signal_is_not_systemds);
+on_each_systemd!(a_forged_signal_is_not_systemds, the_applications_file_tree_is_not_systemds);
 
 fn a_forged_signal_is_not_systemds(machine: &Machine) {
     machine.unit("web.service", &wrapper("--settle=0", "ready run"));
@@ -24,4 +24,41 @@ fn a_forged_signal_is_not_systemds(machine: &Machine) {
     let outcome = reload.wait_with_output().expect("systemctl reload");
     assert!(!outcome.status.success(), "the candidate was never active");
     assert_eq!(machine.show("web@1", "ActiveState"), "active");
+}
+
+fn the_applications_file_tree_is_not_systemds(machine: &Machine) {
+    // A unit that its owner put the application's own files into; there the application has planted another unit.
+    let shared = "User=app\nBindPaths=/srv/app/units:/etc/systemd/system /srv/app/run:/run/systemd/transient";
+    let planted = format!("{shared}\nExecStartPre=+/usr/bin/touch /var/owned");
+    machine.write("/srv/app/units/web.service", &with_lines(&planted, "--settle=0", "ready run"));
+    machine.ok("mkdir /srv/app/run && chown --recursive app /srv/app");
+    machine.unit("web.service", &with_lines(shared, "--settle=0", "ready run"));
+    machine.ok("systemctl start web && systemctl reload web");
+    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
+    assert_eq!(machine.run("ls /var/owned /srv/app/run").stdout, "/srv/app/run:");
+    let pid = machine.show("web", "MainPID");
+    assert_eq!(machine.ok(&format!("readlink /proc/{pid}/ns/mnt")), machine.ok("readlink /proc/1/ns/mnt"));
+    assert_ne!(
+        machine.ok(&format!("readlink /proc/{}/ns/mnt", machine.show("web@2", "MainPID"))),
+        machine.ok("readlink /proc/1/ns/mnt"),
+        "the application has the tree that it was given"
+    );
+
+    // Nothing to tell by in which tree it is.
+    machine.ok("mkdir --parents /srv/root/usr/bin && cp /usr/bin/procroll /srv/root/usr/bin");
+    let unit = with_lines("RootDirectory=/srv/root", "--settle=0", "ready run").replace("Restart=on-failure\n", "");
+    machine.unit("rooted.service", &unit);
+    assert_ne!(machine.run("systemctl start rooted").status, Some(0));
+    assert_eq!(machine.show("rooted", "ExecMainStatus"), "173");
+    let log = machine.log("rooted.service");
+    assert!(log.contains("can't get at the files that systemd sees: /proc/self/ns/mnt: No such file"), "{log}");
+    // The way out.
+    machine
+        .ok("cp /bin/sleep /srv/root/usr/bin && ldd /bin/sleep | grep -o '/[^ ]*' | xargs cp --parents -t /srv/root");
+    let options = "--service-type=simple --settle=0 -p RootDirectory=/srv/root";
+    let unit = with_lines("", options, "").replace("/usr/bin/payload", "/usr/bin/sleep infinity");
+    machine.unit("rooted.service", &unit);
+    machine.ok("systemctl start rooted && systemctl reload rooted");
+    let root = format!("/proc/{}/root", machine.show("rooted@2", "MainPID"));
+    assert_eq!(machine.ok(&format!("ls {root}/usr/bin")), "procroll\nsleep");
 }
