@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
+use super::Place;
 use crate::settings::Override;
 use crate::unit::text::{self, Assignment, Section};
 
@@ -21,11 +22,11 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// A line that systemd doesn't know or would ignore, in systemd's own words; or the check can't be made.
-pub async fn verify(name: &str, overrides: &[Override]) -> Result<Vec<Assignment>> {
+pub async fn verify(place: &Place, name: &str, overrides: &[Override]) -> Result<Vec<Assignment>> {
     if overrides.is_empty() {
         return Ok(Vec::new());
     }
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::new(place)?;
     let file = scratch.0.join(name);
     // Which section a key belongs to is systemd's to know: each line stands in both, and one of them fits.
     let unit = overrides.iter().map(|one| Assignment::own(Section::Unit, &one.key, &one.value));
@@ -102,20 +103,17 @@ impl<'a> Messages<'a> {
     }
 }
 
-/// A folder of our own, gone with this.
+/// A folder of our own, gone with this. It lies where only the manager's owner can make one, so nothing in it is
+/// anybody else's.
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> Result<Self> {
-        let root = PathBuf::from("/run/procroll");
-        let folder = root.join(std::process::id().to_string());
+    fn new(place: &Place) -> Result<Self> {
+        let folder = place.transient.with_file_name(format!("procroll-{}", std::process::id()));
         // One that is there is of a dead process that had our id.
         let _ = fs::remove_dir_all(&folder);
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .recursive(true)
-            .create(&folder)
-            .with_context(|| format!("can't make {}", folder.display()))?;
+        let made = fs::DirBuilder::new().mode(0o700).create(&folder);
+        made.with_context(|| format!("can't make {}", folder.display()))?;
         Ok(Self(folder))
     }
 }
@@ -123,9 +121,6 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
-        if let Some(root) = self.0.parent() {
-            let _ = fs::remove_dir(root);
-        }
     }
 }
 

@@ -3,7 +3,11 @@
 use crate::machine::Machine;
 use crate::{with_lines, wrapper};
 
-on_each_systemd!(a_forged_signal_is_not_systemds, the_applications_file_tree_is_not_systemds);
+on_each_systemd!(
+    a_forged_signal_is_not_systemds,
+    the_applications_file_tree_is_not_systemds,
+    nothing_is_written_where_an_application_can_plant_links,
+);
 
 fn a_forged_signal_is_not_systemds(machine: &Machine) {
     machine.unit("web.service", &wrapper("--settle=0", "ready run"));
@@ -61,4 +65,17 @@ fn the_applications_file_tree_is_not_systemds(machine: &Machine) {
     machine.ok("systemctl start rooted && systemctl reload rooted");
     let root = format!("/proc/{}/root", machine.show("rooted@2", "MainPID"));
     assert_eq!(machine.ok(&format!("ls {root}/usr/bin")), "procroll\nsleep");
+}
+
+fn nothing_is_written_where_an_application_can_plant_links(machine: &Machine) {
+    machine.write("/srv/precious", "precious");
+    // Whatever number procroll gets as its process id, the application has links ready for it.
+    machine.ok("install --directory --owner=app /run/procroll && cd /run/procroll && for i in $(seq 1000); do \
+         ln -s /srv $i; done && chown --no-dereference app /run/procroll/*");
+    machine.unit("web.service", &wrapper("--settle=0 -p Nice=5", "ready run"));
+    machine.ok("systemctl start web");
+    assert_eq!(machine.show("web@1", "Nice"), "5");
+    assert_eq!(machine.ok("ls /srv"), "app\nprecious");
+    assert_eq!(machine.ok("ls /run/procroll | wc -l"), "1000");
+    assert_eq!(machine.run("ls -d /run/systemd/procroll*").stdout, "");
 }

@@ -11,7 +11,7 @@ use crate::cli::{self, Parsed};
 use crate::exit::{ExitStatus, Fatal, OrExit};
 use crate::roll::Generation;
 use crate::settings::{BaseName, Override, Settings, WrapperName, template};
-use crate::systemd::{Link, folder, program, verify, wrapper};
+use crate::systemd::{Link, Place, folder, program, verify, wrapper};
 use crate::unit::text::{Assignment, Section};
 use crate::unit::{self, Command, DropIn, Recipe, compose};
 
@@ -164,7 +164,8 @@ fn same_base(origin: &Origin, settings: &Settings) -> Result<(), Fatal> {
 
 /// The lines that the command line adds, each in its section. A command from a terminal describes itself.
 async fn own_overrides(context: &Context, settings: &Settings) -> Result<Vec<Assignment>, Fatal> {
-    let verified = context.verified.get(&context.unit(Generation::new(1)), &settings.overrides).await;
+    let verified =
+        context.verified.get(&context.bus.place, &context.unit(Generation::new(1)), &settings.overrides).await;
     let mut lines = verified.or_exit(ExitStatus::Usage)?;
     if matches!(context.origin, Origin::Terminal { .. }) && lines.iter().all(|line| line.key != "Description") {
         let line = settings.command.join(" ").replace(char::is_control, "?");
@@ -249,12 +250,12 @@ pub async fn refuse_taken(link: &Link, base: &BaseName) -> Result<(), Fatal> {
 pub(super) struct Verified(tokio::sync::Mutex<Option<(Vec<Override>, Vec<Assignment>)>>);
 
 impl Verified {
-    async fn get(&self, unit: &str, overrides: &[Override]) -> anyhow::Result<Vec<Assignment>> {
+    async fn get(&self, place: &Place, unit: &str, overrides: &[Override]) -> anyhow::Result<Vec<Assignment>> {
         let mut last = self.0.lock().await;
         match &*last {
             Some((known, lines)) if known == overrides => Ok(lines.clone()),
             _ => {
-                let lines = verify::verify(unit, overrides).await?;
+                let lines = verify::verify(place, unit, overrides).await?;
                 ensure!(lines.len() == overrides.len(), "systemd-analyze verify was misread");
                 *last = Some((overrides.to_vec(), lines.clone()));
                 Ok(lines)
