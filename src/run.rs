@@ -32,15 +32,16 @@ pub async fn run(run: &Run, caller: &Caller, signals: Signals) -> Result<Exit, F
     need_root(own.as_ref())?;
     let Some(own) = own else {
         let base = settings.unit.clone().map_or_else(made_up_name, Ok)?;
-        refuse_taken(&link, &base).await?;
-        drop(link);
         let settings = Settings { command: resolve(settings.command, caller)?, ..settings };
-        tracing::info!("Generations are named {}", base.pattern());
-        let backend = ServiceBackend::new(bus, Origin::Terminal { base, settings });
+        let origin = Origin::Terminal { base, settings };
+        refuse_taken(&bus.place, &link, &origin).await?;
+        drop(link);
+        tracing::info!("Generations are named {}", origin.base().pattern());
+        let backend = ServiceBackend::new(bus, origin);
         return Manager::new(backend, Nobody, None).run(signals).await.or_exit(ExitStatus::Internal);
     };
     let origin = wrapper_origin(&link, &own).await?;
-    refuse_taken(&link, origin.base()).await?;
+    refuse_taken(&bus.place, &link, &origin).await?;
     let watchdog = match wrapper::watchdog_usec(&link, &own.id).await.or_exit(ExitStatus::Internal)? {
         0 => None,
         usec => Some(Duration::from_micros(usec)),

@@ -1,7 +1,7 @@
 //! The files that systemd reads and that procroll writes: the drop-ins of a transient unit.
 //!
 //! All of them lie in the manager's own folder for transient units, which only its owner can write to. Nothing is
-//! followed: what stands in the way is unlinked, and each file is created anew.
+//! followed, and nothing removed that isn't procroll's: each file is created anew.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -10,41 +10,64 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::Place;
-use crate::unit::{DropIn, OWN_DROP_IN};
+use crate::unit::{self, DropIn, OWN_DROP_IN};
 
 /// Where the drop-ins of the transient unit `name` are.
 pub fn path(place: &Place, name: &str) -> PathBuf {
     place.transient.join(format!("{name}.d"))
 }
 
-/// Writes the drop-ins of the unit `name`, in place of whatever was there, and makes systemd look for them. systemd
-/// removes them with the unit.
-pub fn write(place: &Place, name: &str, drop_ins: &[DropIn]) -> io::Result<()> {
-    let folder = path(place, name);
-    remove(place, name)?;
+/// Writes the drop-ins of the unit `name` and makes systemd look for them. systemd removes them with the unit.
+///
+/// They appear all at once, in a folder that was not there: two that would start a unit of this name can't get into each
+/// other's. What an earlier start of `owner`'s has left is replaced, and of nobody else's.
+///
+/// # Errors
+/// [`io::ErrorKind::AlreadyExists`] if the folder is somebody else's.
+pub fn write(place: &Place, owner: &str, name: &str, drop_ins: &[DropIn]) -> io::Result<()> {
+    // systemd takes no file of such a name for a unit's. An owner writes one unit at a time.
+    let new = place.transient.join(format!("{owner}.procroll"));
+    remove_folder(&new)?;
     fs::DirBuilder::new().recursive(true).mode(0o755).create(&place.transient)?;
-    fs::DirBuilder::new().mode(0o755).create(&folder)?;
-    for drop_in in drop_ins {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(folder.join(&drop_in.name))?;
-        file.write_all(drop_in.text.as_bytes())?;
+    fs::DirBuilder::new().mode(0o755).create(&new)?;
+    let written = drop_ins
+        .iter()
+        .try_for_each(|drop_in| {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(new.join(&drop_in.name))?;
+            file.write_all(drop_in.text.as_bytes())
+        })
+        .and_then(|()| {
+            if self::owner(place, name).as_deref() == Some(owner) {
+                remove(place, name)?;
+            }
+            fs::rename(&new, path(place, name)).map_err(|error| match error.kind() {
+                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory => io::ErrorKind::AlreadyExists.into(),
+                _ => error,
+            })
+        });
+    if written.is_err() {
+        let _ = remove_folder(&new);
+        return written;
     }
     // systemd keeps a list of all unit folders, and makes a new one when this folder's time has changed.
     File::open(&place.watched)?.set_modified(SystemTime::now())
 }
 
-/// Removes the drop-ins of the unit `name`, if there are any: of a start that was given up, or hidden ones that systemd
-/// left behind.
+/// Removes the drop-ins of the unit `name`, if there are any. They have to be the caller's own.
 pub fn remove(place: &Place, name: &str) -> io::Result<()> {
-    let folder = path(place, name);
-    let removed = match fs::symlink_metadata(&folder) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&folder),
-        Ok(_) => fs::remove_file(&folder),
-        Err(error) => Err(error),
-    };
-    match removed {
+    remove_folder(&path(place, name))
+}
+
+fn remove_folder(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+/// Whose generation the unit `name` is, if procroll wrote its drop-ins.
+pub fn owner(place: &Place, name: &str) -> Option<String> {
+    unit::owner(&read_own(place, name)?).map(str::to_owned)
 }
 
 /// procroll's own drop-in of the unit `name`, if it has one.
@@ -52,11 +75,10 @@ pub fn read_own(place: &Place, name: &str) -> Option<String> {
     fs::read_to_string(path(place, name).join(OWN_DROP_IN)).ok()
 }
 
-/// procroll's own drop-ins of all transient units that `is_ours` picks by name.
-pub fn all_own(place: &Place, is_ours: impl Fn(&str) -> bool) -> Vec<String> {
+/// The names of the units that have a folder of drop-ins here, loaded or not.
+pub fn all(place: &Place) -> impl Iterator<Item = String> {
     let entries = fs::read_dir(&place.transient).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".d").map(str::to_owned));
-    names.filter(|name| is_ours(name)).filter_map(|name| read_own(place, &name)).collect()
+    entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".d").map(str::to_owned))
 }
 
 /// Drop-ins that would apply to a unit of this name although they are not its own.
@@ -66,13 +88,17 @@ pub struct Foreign {
     pub shared: Vec<String>,
     /// A folder for exactly this unit, such as `systemctl set-property web@3` leaves.
     pub exact: Option<PathBuf>,
+    /// A shared folder that systemd gives precedence over the unit's own, so that what it holds can't be hidden.
+    pub stronger: Option<PathBuf>,
 }
 
 /// Looks through systemd's folders `unit_path` for drop-ins that would apply to `<prefix>@<instance>.service`.
 pub fn foreign(place: &Place, unit_path: &[String], prefix: &str, instance: &str) -> Foreign {
     let shared: Vec<String> = shared_names(prefix, instance);
     let mut found = Foreign::default();
+    let mut stronger = true;
     for folder in unit_path.iter().map(Path::new) {
+        stronger &= folder != place.transient;
         let exact = folder.join(format!("{prefix}@{instance}.service.d"));
         if folder != place.transient && exact.symlink_metadata().is_ok() {
             found.exact.get_or_insert(exact);
@@ -80,7 +106,11 @@ pub fn foreign(place: &Place, unit_path: &[String], prefix: &str, instance: &str
         for name in &shared {
             let entries = fs::read_dir(folder.join(name)).into_iter().flatten().flatten();
             let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-            found.shared.extend(names.filter(|name| name.ends_with(".conf")));
+            let mut names = names.filter(|name| name.ends_with(".conf")).peekable();
+            if stronger && names.peek().is_some() {
+                found.stronger.get_or_insert(folder.join(name));
+            }
+            found.shared.extend(names);
         }
     }
     found.shared.sort();
@@ -145,22 +175,49 @@ mod tests {
         DropIn { name: name.to_owned(), text: "text".to_owned() }
     }
 
+    fn marked(owner: &str) -> DropIn {
+        DropIn { name: OWN_DROP_IN.to_owned(), text: format!("[X-Procroll]\nOwner={owner}\n") }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("a folder").flatten();
+        let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        names
+    }
+
     #[test]
-    fn replaces_what_was_there_and_follows_nothing() {
+    fn replaces_what_is_the_owners_and_nothing_else() {
         let scratch = Scratch::new("replace");
+        let place = scratch.place();
+        let folder = path(&place, "web@1.service");
+        let write = |owner: &str, file: &str| {
+            super::write(&place, owner, "web@1.service", &[drop_in(file), marked(owner)]).map_err(|error| error.kind())
+        };
+        assert_eq!(write("web.service", "a.conf"), Ok(()));
+        assert_eq!(write("web.service", "b.conf"), Ok(()));
+        assert_eq!(names(&folder), [OWN_DROP_IN, "b.conf"]);
+        assert_eq!(write("other.service", "c.conf"), Err(io::ErrorKind::AlreadyExists));
+        assert_eq!(names(&folder), [OWN_DROP_IN, "b.conf"]);
+        assert_eq!(names(&place.transient), ["web@1.service.d"]);
+    }
+
+    #[test]
+    fn follows_nothing() {
+        let scratch = Scratch::new("follow");
         let place = scratch.place();
         let precious = scratch.0.join("precious");
         fs::create_dir_all(&precious).expect("a folder");
         fs::write(precious.join("file"), "kept").expect("a file");
         fs::create_dir_all(&place.transient).expect("a folder");
         symlink(&precious, path(&place, "web@1.service")).expect("a link in place of the folder");
-        write(&place, "web@1.service", &[drop_in("a.conf")]).expect("written");
-        symlink(&precious, path(&place, "web@1.service").join("planted.conf")).expect("a link in the folder");
-        write(&place, "web@1.service", &[drop_in("b.conf")]).expect("written again");
-        let names: Vec<_> =
-            fs::read_dir(path(&place, "web@1.service")).expect("a folder").flatten().map(|e| e.file_name()).collect();
-        assert_eq!(names, ["b.conf"]);
-        assert_eq!(fs::read_to_string(precious.join("file")).ok().as_deref(), Some("kept"));
+        let error = write(&place, "web.service", "web@1.service", &[drop_in("a.conf")]).expect_err("in the way");
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        write(&place, "web.service", "web@2.service", &[marked("web.service")]).expect("written");
+        symlink(&precious, path(&place, "web@2.service").join("planted.conf")).expect("a link in the folder");
+        write(&place, "web.service", "web@2.service", &[drop_in("b.conf")]).expect("written again");
+        assert_eq!(names(&path(&place, "web@2.service")), ["b.conf"]);
+        assert_eq!(names(&precious), ["file"]);
     }
 
     #[test]
@@ -169,7 +226,7 @@ mod tests {
         let place = scratch.place();
         let old = SystemTime::UNIX_EPOCH;
         File::open(&place.watched).expect("a folder").set_modified(old).expect("a time");
-        write(&place, "web@1.service", &[]).expect("written");
+        write(&place, "web.service", "web@1.service", &[]).expect("written");
         assert_ne!(fs::metadata(&place.watched).and_then(|metadata| metadata.modified()).ok(), Some(old));
     }
 
@@ -186,12 +243,15 @@ mod tests {
             fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
             fs::write(file, "").expect("a file");
         }
-        let path = [system.to_str().expect("UTF-8").to_owned()];
+        let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+        let path = [text(&place.transient), text(&system)];
         let found = foreign(&place, &path, "my-web", "3");
         assert_eq!(found.shared, ["all.conf", "p.conf", "q.conf", "t.conf"]);
-        assert_eq!(found.exact, None);
+        assert_eq!((found.exact, found.stronger), (None, None));
         fs::create_dir_all(system.join("my-web@3.service.d")).expect("a folder");
         assert_eq!(foreign(&place, &path, "my-web", "3").exact, Some(system.join("my-web@3.service.d")));
+        let path = [text(&system), text(&place.transient)];
+        assert_eq!(foreign(&place, &path, "my-web", "3").stronger, Some(system.join("my-web@.service.d")));
     }
 
     #[test]

@@ -7,6 +7,7 @@ on_each_systemd!(
     a_forged_signal_is_not_systemds,
     the_applications_file_tree_is_not_systemds,
     nothing_is_written_where_an_application_can_plant_links,
+    a_drop_in_that_cannot_be_hidden_is_refused,
 );
 
 fn a_forged_signal_is_not_systemds(machine: &Machine) {
@@ -78,4 +79,17 @@ fn nothing_is_written_where_an_application_can_plant_links(machine: &Machine) {
     assert_eq!(machine.ok("ls /srv"), "app\nprecious");
     assert_eq!(machine.ok("ls /run/procroll | wc -l"), "1000");
     assert_eq!(machine.run("ls -d /run/systemd/procroll*").stdout, "");
+}
+
+fn a_drop_in_that_cannot_be_hidden_is_refused(machine: &Machine) {
+    machine.unit("web.service", &with_lines("User=app", "--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    // Of this name is the file that says User=app, and systemd takes the one in the first of its folders.
+    let folder = "/etc/systemd/system.control/web@.service.d";
+    machine.write(&format!("{folder}/10-00000.conf"), "[Service]\nExecStartPre=/usr/bin/touch /var/owned\n");
+    assert_ne!(machine.run("systemctl reload web").status, Some(0));
+    let status = machine.show("web", "StatusText");
+    assert!(status.contains(&format!("what is in {folder} would apply to web@2.service as well")), "{status}");
+    assert_eq!(machine.run("ls /var/owned").stdout, "");
+    assert_eq!(machine.units("web@*"), ["web@1.service"]);
 }

@@ -1,11 +1,12 @@
 //! What can't be done is refused before anything is started: one line, and an exit code of its own.
 
 use crate::machine::Machine;
-use crate::wrapper;
+use crate::{with_lines, wrapper};
 
 on_each_systemd!(
     a_wrong_command_line_is_refused,
     a_name_of_somebody_elses_template_is_refused,
+    a_name_of_somebody_elses_generations_is_refused,
     whoever_may_not_is_told_so,
     where_no_systemd_runs_it_says_so,
     a_unit_that_cannot_be_a_wrapper_is_refused,
@@ -86,6 +87,34 @@ fn a_name_of_somebody_elses_template_is_refused(machine: &Machine) {
     });
     machine.ok("systemctl stop web");
     assert_eq!(machine.units("web-generation@*"), [] as [&str; 0]);
+}
+
+fn a_name_of_somebody_elses_generations_is_refused(machine: &Machine) {
+    let unit = |user: &str| with_lines(&format!("User={user}"), "--settle=0 --unit=pool", "ready run");
+    machine.unit("a.service", &unit("app").replace("Restart=on-failure\n", ""));
+    machine.unit("b.service", &unit("nobody").replace("Restart=on-failure\n", ""));
+    machine.ok("systemctl start a");
+    assert_ne!(machine.run("systemctl start b").status, Some(0));
+    assert_eq!(machine.show("b", "ExecMainStatus"), NAME_TAKEN.to_string());
+    let log = machine.log("b.service");
+    assert!(log.contains("pool@1.service is a generation of a.service. Choose another name"), "{log}");
+    let outcome = machine.run("procroll --systemd-run --unit=pool -- /usr/bin/payload ready run");
+    assert_eq!(outcome.status, Some(NAME_TAKEN), "{outcome:?}");
+    assert_eq!(machine.units("pool@*"), ["pool@1.service"]);
+
+    // Neither can know of the other when both begin at once. Each gets what is its own all the same.
+    for _ in 0..5 {
+        machine.run("systemctl stop a b; systemctl start a b; systemctl reload a b");
+        for (wrapper, user) in [("a", "app"), ("b", "nobody")] {
+            for unit in machine.units("pool@*") {
+                if machine.show(&unit, "StopPropagatedFrom") == format!("{wrapper}.service") {
+                    assert_eq!(machine.show(&unit, "User"), user, "{unit} of {wrapper}");
+                }
+            }
+        }
+    }
+    machine.ok("systemctl stop a b");
+    assert_eq!(machine.ok("ls /run/systemd/transient"), "");
 }
 
 fn whoever_may_not_is_told_so(machine: &Machine) {

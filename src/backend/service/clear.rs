@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
+
 use super::{Context, Origin, log};
 use crate::roll::{Event, Generation, Left, Standing};
 use crate::systemd::generation::Watched;
 use crate::systemd::{Error, Link, folder};
-use crate::unit;
 
 /// How long clearing away a dead unit may take. It is not worth keeping anybody waiting for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -94,17 +95,19 @@ pub(super) async fn survey(context: &Context) -> anyhow::Result<Vec<Left>> {
     // Nobody takes over from a caller, who is gone when procroll is.
     let Origin::Wrapper { settings, .. } = &context.origin else { return Ok(Vec::new()) };
     let link = context.bus.connect().await?;
-    let base = context.origin.base();
+    let (base, owner, place) = (context.origin.base(), context.origin.owner(), &context.bus.place);
+    let is_ours = |unit: &str| folder::owner(place, unit).as_deref() == Some(owner.as_str());
     let listed = link.manager().await?.list_units_by_patterns(&[], &[&base.pattern()]).await?;
     let mut left = Vec::new();
-    for (unit, ..) in listed {
-        let Some(generation) = base.number(&unit) else { continue };
-        let own = folder::read_own(&context.bus.place, &unit);
-        if own.as_deref().and_then(unit::owner) != Some(context.origin.owner().as_str()) {
-            continue;
-        }
-        let state = Watched::now(link.clone(), &unit).await?.next().await?;
+    for (unit, ..) in &listed {
+        let Some(generation) = base.number(unit).filter(|_| is_ours(unit)) else { continue };
+        let state = Watched::now(link.clone(), unit).await?.next().await?;
         left.push(Left { generation, standing: state.standing, settle: settings.settle });
+    }
+    // Files of a start that procroll did not live to ask for.
+    let started = |unit: &String| listed.iter().any(|(listed, ..)| listed == unit);
+    for unit in folder::all(place).filter(|unit| base.number(unit).is_some() && is_ours(unit) && !started(unit)) {
+        folder::remove(place, &unit).with_context(|| format!("can't remove what was left of {unit}"))?;
     }
     Ok(left)
 }

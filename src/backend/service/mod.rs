@@ -12,9 +12,8 @@ mod start;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 pub use origin::Origin;
@@ -24,7 +23,7 @@ use super::{Backend, Report};
 use crate::roll::{Death, Event, Generation, Left, Standing};
 use crate::systemd::generation::MainProcess;
 use crate::systemd::pidfd::Pidfd;
-use crate::systemd::{Bus, Error, folder};
+use crate::systemd::{Bus, Error};
 
 /// What all tasks share.
 #[derive(Debug)]
@@ -78,17 +77,28 @@ pub struct ServiceBackend {
 struct Unit {
     /// Starts it, attends to it, or waits for its main process. Never more than one.
     task: JoinSet<()>,
-    /// Whether systemd has been asked to start it. From then on it may exist.
-    asked: Arc<AtomicBool>,
+    /// How far its start has got.
+    asked: watch::Receiver<Asked>,
     /// Its main process, while it is active.
     main: Option<MainProcess>,
     /// The task waits for the end of that process, and holds no connection.
     dozes: bool,
 }
 
+/// Whether systemd has been asked to start a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// It knows nothing of it.
+    No,
+    /// A unit of this name, if there is one by now, may be somebody else's.
+    Unanswered,
+    /// The unit is ours.
+    Answered,
+}
+
 impl Unit {
-    fn new(asked: bool) -> Self {
-        Self { task: JoinSet::new(), asked: Arc::new(AtomicBool::new(asked)), main: None, dozes: false }
+    fn new(asked: watch::Receiver<Asked>) -> Self {
+        Self { task: JoinSet::new(), asked, main: None, dozes: false }
     }
 
     /// Puts a task in place of the one there is.
@@ -150,7 +160,7 @@ impl Backend for ServiceBackend {
     async fn survey(&mut self) -> anyhow::Result<Vec<Left>> {
         let left = clear::survey(&self.context).await?;
         for one in &left {
-            self.units.insert(one.generation, Unit::new(true));
+            self.units.insert(one.generation, Unit::new(watch::channel(Asked::Answered).1));
             if one.standing != Standing::Dead {
                 self.attend(one.generation);
             }
@@ -159,25 +169,33 @@ impl Backend for ServiceBackend {
     }
 
     fn start(&mut self, generation: Generation) {
-        let mut unit = Unit::new(false);
-        unit.run(start::start(Arc::clone(&self.context), generation, Arc::clone(&unit.asked)));
+        let (asked, answer) = watch::channel(Asked::No);
+        let mut unit = Unit::new(answer);
+        unit.run(start::start(Arc::clone(&self.context), generation, asked));
         self.units.insert(generation, unit);
     }
 
     fn stop(&mut self, generation: Generation) {
         let Some(unit) = self.units.get_mut(&generation) else { return };
-        if unit.asked.load(Ordering::Relaxed) {
-            self.call(move |context| clear::stop(context, generation));
+        if *unit.asked.borrow() == Asked::No {
+            // And now it never will be.
+            unit.task = JoinSet::new();
+            self.context.tell(Event::Dead { generation, death: Death::Stopped, was_active: false });
             return;
         }
-        // systemd knows nothing of it yet, and now never will.
-        unit.task = JoinSet::new();
-        let _ = folder::remove(&self.context.bus.place, &self.context.unit(generation));
-        self.context.tell(Event::Dead { generation, death: Death::Stopped, was_active: false });
+        let mut asked = unit.asked.clone();
+        self.call(move |context| async move {
+            // A start that failed leaves nothing to stop.
+            if asked.wait_for(|asked| *asked == Asked::Answered).await.is_ok() {
+                clear::stop(context, generation).await;
+            }
+        });
     }
 
     fn kill(&mut self, generation: Generation) {
-        self.call(move |context| clear::kill(context, generation));
+        if self.units.get(&generation).is_some_and(|unit| *unit.asked.borrow() == Asked::Answered) {
+            self.call(move |context| clear::kill(context, generation));
+        }
     }
 
     fn forget(&mut self, generation: Generation) {

@@ -10,7 +10,7 @@ use super::origin::Origin;
 use crate::cli::{self, Parsed};
 use crate::exit::{ExitStatus, Fatal, OrExit};
 use crate::roll::Generation;
-use crate::settings::{BaseName, Override, Settings, WrapperName, template};
+use crate::settings::{Override, Settings, WrapperName, template};
 use crate::systemd::{Link, Place, folder, program, verify, wrapper};
 use crate::unit::text::{Assignment, Section};
 use crate::unit::{self, Command, DropIn, Recipe, compose};
@@ -116,7 +116,9 @@ pub fn wrapper_settings(name: &WrapperName, arguments: &[String], expands: bool)
 /// lose them; where none has, a plain unit would go without as well.
 fn check_sockets(context: &Context, now: &wrapper::Now) -> Result<(), Fatal> {
     let base = context.origin.base();
-    let running = folder::all_own(&context.bus.place, |unit| base.number(unit).is_some());
+    let place = &context.bus.place;
+    let generations = folder::all(place).filter(|unit| base.number(unit).is_some());
+    let running: Vec<_> = generations.filter_map(|unit| folder::read_own(place, &unit)).collect();
     for socket in &now.dead_sockets {
         if running.iter().any(|text| unit::sockets(text).any(|one| one == socket)) {
             let error = anyhow!(
@@ -219,6 +221,14 @@ async fn foreign(
     let unit_path = unit_path.context("can't ask for systemd's folders").or_exit(ExitStatus::Internal)?;
     let base = context.origin.base();
     let found = folder::foreign(&context.bus.place, &unit_path, base.as_str(), &generation.to_string());
+    if let Some(folder) = found.stronger {
+        let error = anyhow!(
+            "what is in {folder} would apply to {unit} as well, since systemd gives that folder precedence. \
+             Move it to a folder of the same name in /etc/systemd/system",
+            folder = folder.display()
+        );
+        return Err(Fatal { exit: ExitStatus::UnitRefused, error }.into());
+    }
     match found.exact {
         None => Ok(found.shared),
         Some(path) => {
@@ -228,21 +238,31 @@ async fn foreign(
     }
 }
 
-/// Refuses a name of which somebody else has a template: systemd would take generations for instances of that.
-pub async fn refuse_taken(link: &Link, base: &BaseName) -> Result<(), Fatal> {
-    let template = base.template();
-    let manager = link.manager().await.or_exit(ExitStatus::Internal)?;
-    match manager.get_unit_file_state(&template).await {
-        Err(_) => Ok(()),
-        Ok(_) => Err(Fatal {
+/// Refuses a name of which somebody else has a template, since systemd would take generations for instances of that; or
+/// generations.
+pub async fn refuse_taken(place: &Place, link: &Link, origin: &Origin) -> Result<(), Fatal> {
+    let base = origin.base();
+    let refused = |why: String, see: String| {
+        Err(Fatal {
             exit: ExitStatus::NameTaken,
-            error: anyhow!(
-                "there is a unit {template}, of which {}@1.service would be an instance. \
-                 Choose another name for the generations with --unit=NAME. See \"systemctl cat {template}\"",
-                base
-            ),
-        }),
+            error: anyhow!("{why}. Choose another name for the generations with --unit=NAME. See \"systemctl {see}\""),
+        })
+    };
+    let (template, pattern) = (base.template(), base.pattern());
+    let manager = link.manager().await.or_exit(ExitStatus::Internal)?;
+    if manager.get_unit_file_state(&template).await.is_ok() {
+        return refused(
+            format!("there is a unit {template}, of which {base}@1.service would be an instance"),
+            format!("cat {template}"),
+        );
     }
+    let listed = manager.list_units_by_patterns(&[], &[&pattern]).await.or_exit(ExitStatus::Internal)?;
+    for (unit, ..) in listed {
+        if let Some(owner) = folder::owner(place, &unit).filter(|owner| *owner != origin.owner()) {
+            return refused(format!("{unit} is a generation of {owner}"), format!("status {unit}"));
+        }
+    }
+    Ok(())
 }
 
 /// Options that systemd has accepted, so that it needn't be asked at each roll.

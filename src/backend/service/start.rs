@@ -1,23 +1,24 @@
 //! Starts one generation.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::ensure;
+use tokio::sync::watch;
 use zbus::Variant;
 
 use super::origin::Origin;
 use super::prepare::{NotStarted, Prepared, prepare};
-use super::{Context, attend, clear};
+use super::{Asked, Context, attend, clear};
 use crate::exit::{ExitStatus, Fatal};
 use crate::roll::{Event, Generation, Refusal};
 use crate::systemd::generation::Watched;
 use crate::systemd::manager::Property;
 use crate::systemd::{Error, Link, folder};
 
-/// Prepares and starts the generation, then attends to it. `asked` is set when systemd is asked to start it.
-pub(super) async fn start(context: Arc<Context>, generation: Generation, asked: Arc<AtomicBool>) {
+/// Prepares and starts the generation, then attends to it.
+pub(super) async fn start(context: Arc<Context>, generation: Generation, asked: watch::Sender<Asked>) {
     let begun = match begin(&context, generation, &asked).await {
         Ok(begun) => begun,
         Err(NotStarted::Taken) => return context.tell(Event::Taken(generation)),
@@ -49,33 +50,37 @@ struct Begun {
     watched: Option<Watched>,
 }
 
-async fn begin(context: &Context, generation: Generation, asked: &AtomicBool) -> Result<Begun, NotStarted> {
+async fn begin(context: &Context, generation: Generation, asked: &watch::Sender<Asked>) -> Result<Begun, NotStarted> {
     let link = context.bus.connect().await.map_err(fatal)?;
     let unit = context.unit(generation);
     // The watch comes before the start: what happens in between would go unheard.
     let watch = async { Watched::before_start(link.clone(), &unit).await.map_err(|error| fatal(error).into()) };
     let (prepared, watched) = tokio::try_join!(prepare(context, &link, generation), watch)?;
     let place = &context.bus.place;
-    folder::write(place, &unit, &prepared.drop_ins).map_err(|error| {
+    folder::write(place, &context.origin.owner(), &unit, &prepared.drop_ins).map_err(|error| {
         let exit = match error.kind() {
-            std::io::ErrorKind::PermissionDenied => ExitStatus::NotAllowed,
+            // Another procroll is about to start a unit of this name.
+            ErrorKind::AlreadyExists => return NotStarted::Taken,
+            ErrorKind::PermissionDenied => ExitStatus::NotAllowed,
             _ => ExitStatus::Internal,
         };
         let folder = folder::path(place, &unit);
-        Fatal { exit, error: anyhow::Error::new(error).context(format!("can't write {}", folder.display())) }
+        Fatal { exit, error: anyhow::Error::new(error).context(format!("can't write {}", folder.display())) }.into()
     })?;
-    asked.store(true, Ordering::Relaxed);
-    match ask(context, &link, &unit).await {
-        Ok(()) => Ok(Begun { prepared, watched: Some(watched) }),
-        Err(error) if error.is_about_the_connection() => Ok(Begun { prepared, watched: None }),
+    asked.send_replace(Asked::Unanswered);
+    let watched = match ask(context, &link, &unit).await {
+        Ok(()) => Some(watched),
+        Err(error) if error.is_about_the_connection() && !is_somebody_elses(context, &unit).await => None,
         Err(error) => {
             let _ = folder::remove(place, &unit);
-            Err(match error {
-                Error::UnitExists(_) => NotStarted::Taken,
+            return Err(match error {
+                Error::UnitExists(_) | Error::Lost(_) | Error::Unreachable(_) => NotStarted::Taken,
                 error => NotStarted::Refused(fatal(error)),
-            })
+            });
         }
-    }
+    };
+    asked.send_replace(Asked::Answered);
+    Ok(Begun { prepared, watched })
 }
 
 /// All that the unit is, is in its drop-ins; over the bus go only the caller's descriptors, and a reference that keeps
@@ -94,28 +99,49 @@ async fn ask(context: &Context, link: &Link, unit: &str) -> Result<(), Error> {
 /// Whether systemd read just the drop-ins that were composed for the unit.
 async fn confirm(context: &Context, generation: Generation, prepared: &Prepared) -> anyhow::Result<()> {
     let unit = context.unit(generation);
-    let read = loop {
-        let link = context.bus.insist().await;
-        match link.drop_in_paths(&unit).await {
-            Ok(read) => break read,
-            Err(error) if error.is_about_the_connection() => continue,
-            Err(error) => return Err(error.into()),
-        }
-    };
+    // One that is over already may have been unloaded.
+    let Some(read) = applied(context, &unit).await? else { return Ok(()) };
     let folder = folder::path(&context.bus.place, &unit);
     for path in &read {
         let ours = prepared.drop_ins.iter().any(|drop_in| folder.join(&drop_in.name) == Path::new(path));
         ensure!(ours, "systemd applied {path} to {unit}, which is not the wrapper's");
     }
-    // A unit that is over already may have been unloaded, and then has none.
     ensure!(
-        read.is_empty() || read.len() == prepared.drop_ins.len(),
+        read.len() == prepared.drop_ins.len(),
         "systemd read {} of the {} files in {}",
         read.len(),
         prepared.drop_ins.len(),
         folder.display()
     );
     Ok(())
+}
+
+/// Whether a unit of this name has been made by others, which shows in that it has nothing from its folder: that is
+/// procroll's.
+async fn is_somebody_elses(context: &Context, unit: &str) -> bool {
+    let folder = folder::path(&context.bus.place, unit);
+    match applied(context, unit).await {
+        Ok(Some(read)) => !read.iter().any(|path| Path::new(path).starts_with(&folder)),
+        Ok(None) => false,
+        Err(_) => true,
+    }
+}
+
+/// The drop-ins that systemd has applied to a unit; none if it has not loaded it.
+async fn applied(context: &Context, unit: &str) -> Result<Option<Vec<String>>, Error> {
+    loop {
+        let link = context.bus.insist().await;
+        let read = async {
+            match link.is_loaded(unit).await? {
+                true => link.drop_in_paths(unit).await.map(Some),
+                false => Ok(None),
+            }
+        };
+        match read.await {
+            Err(error) if error.is_about_the_connection() => {}
+            read => return read,
+        }
+    }
 }
 
 fn fatal(error: Error) -> Fatal {
