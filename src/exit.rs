@@ -4,12 +4,12 @@ use std::fmt;
 use std::process::ExitCode;
 
 /// procroll's own exit codes. A generation's exit status is passed on as it is (0 to 255, or the same signal), so
-/// procroll's own errors lie where payloads have none: 170 to 176, in the part that LSB leaves to applications and
-/// above what systemd.exec(5) lists under "Process Exit Codes" for daemons.
+/// procroll's own errors lie where payloads have none: 170 to 176, in the part that LSB leaves to applications,
+/// between those of sysexits.h (64 to 78) and those that systemd.exec(5) lists (from 200).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitStatus {
-    /// All was stopped as asked.
+    /// All was stopped as asked, or somebody stopped the generation that served.
     Success = 0,
     /// A generation ended otherwise than by an exit status or a signal: a timeout, a watchdog, the OOM killer.
     Failure = 1,
@@ -46,7 +46,7 @@ impl ExitStatus {
     /// What it means, for `--help`.
     pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Success => "stopped as asked",
+            Self::Success => "stopped, by a signal to procroll or by a stop of the generation",
             Self::Failure => "a generation timed out, or was ended by a watchdog or the OOM killer",
             Self::Usage => "the command line is wrong",
             Self::CommandNotFound => "the command does not exist or is not executable",

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(run: &Run, caller: &Caller) -> Result<Exit, Fatal> {
-    // One thread: there is little to do, and it has to be remembered for a thousand of these.
+    // One thread: there is little to do, and a host may run a thousand of these.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().or_exit(ExitStatus::Internal)?;
     runtime.block_on(async {
         let signals = Signals::new().or_exit(ExitStatus::Internal)?;

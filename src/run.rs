@@ -9,12 +9,13 @@ use anyhow::{Context, anyhow};
 use crate::backend::service::{Origin, ServiceBackend, refuse_taken, wrapper_settings};
 use crate::cli::{Caller, Run};
 use crate::exit::{ExitStatus, Fatal, OrExit};
-use crate::manager::{Manager, Signals};
-use crate::notify::upstream::{self, Nobody};
+use crate::manager::{Manager, Signals, status};
+use crate::notify::upstream::{Nobody, Systemd};
+use crate::notify::{Upstream, Word};
 use crate::roll::Exit;
 use crate::settings::{BadName, BaseName, Settings, WrapperName};
 use crate::systemd::wrapper::{self, Own};
-use crate::systemd::{Bus, Error, Link, Place, program, view};
+use crate::systemd::{Bus, Error, Link, Place, mounts, program};
 use crate::unit;
 
 /// Runs and rolls generations until it is told to stop or none serves any more.
@@ -24,32 +25,45 @@ use crate::unit;
 pub async fn run(run: &Run, caller: &Caller, signals: Signals) -> Result<Exit, Fatal> {
     let settings = run.check(Some(caller))?;
     if rustix::process::geteuid().is_root() {
-        view::enter_systemds().map_err(no_view)?;
+        mounts::enter_systemds().map_err(no_view)?;
     }
     let bus = Arc::new(Bus::new(Place::system()));
     let link = bus.connect().await.map_err(unreachable)?;
     let own = wrapper::own(&link).await.map_err(unreachable)?;
-    need_root(own.as_ref())?;
     let Some(own) = own else {
+        need_root(None)?;
         let base = settings.unit.clone().map_or_else(made_up_name, Ok)?;
         let settings = Settings { command: resolve(settings.command, caller)?, ..settings };
         let origin = Origin::Terminal { base, settings };
         refuse_taken(&bus.place, &link, &origin).await?;
-        drop(link);
-        tracing::info!("Generations are named {}", origin.base().pattern());
+        let names = origin.base().pattern();
         let backend = ServiceBackend::new(bus, origin);
+        backend.verify().await?;
+        drop(link);
+        tracing::info!("Generations are named {names}");
         return Manager::new(backend, Nobody, None).run(signals).await.or_exit(ExitStatus::Internal);
     };
-    let origin = wrapper_origin(&link, &own).await?;
-    refuse_taken(&bus.place, &link, &origin).await?;
-    let watchdog = match wrapper::watchdog_usec(&link, &own.id).await.or_exit(ExitStatus::Internal)? {
-        0 => None,
-        usec => Some(Duration::from_micros(usec)),
-    };
-    drop(link);
-    let upstream = upstream::Manager::new(Arc::clone(&bus), own.id);
-    let backend = ServiceBackend::new(bus, origin);
-    Manager::new(backend, upstream, watchdog).run(signals).await.or_exit(ExitStatus::Internal)
+    let mut upstream = Systemd::new(Arc::clone(&bus), own.id.clone());
+    match prepare(&bus, &link, &own).await {
+        Ok((origin, watchdog)) => {
+            drop(link);
+            let backend = ServiceBackend::new(bus, origin);
+            Manager::new(backend, upstream, watchdog).run(signals).await.or_exit(ExitStatus::Internal)
+        }
+        Err(fatal) => {
+            upstream.tell(&[Word::Status(status::one_line(&fatal.to_string()))]);
+            Err(fatal)
+        }
+    }
+}
+
+/// What the wrapper unit `own` asks for, and how long its watchdog waits.
+async fn prepare(bus: &Bus, link: &Link, own: &Own) -> Result<(Origin, Option<Duration>), Fatal> {
+    need_root(Some(own))?;
+    let origin = wrapper_origin(link, own).await?;
+    refuse_taken(&bus.place, link, &origin).await?;
+    let watchdog = wrapper::watchdog_usec(link, &own.id).await.or_exit(ExitStatus::Internal)?;
+    Ok((origin, Some(watchdog).filter(|usec| *usec != 0).map(Duration::from_micros)))
 }
 
 fn unreachable(error: Error) -> Fatal {
@@ -93,7 +107,11 @@ async fn wrapper_origin(link: &Link, own: &Own) -> Result<Origin, Fatal> {
     let name: WrapperName = match id.parse() {
         Ok(name) => name,
         Err(BadName::Instance) => {
-            return refuse(format!("{id} can't be rolled: it is an instance, which can't have instances of its own"));
+            return refuse(format!(
+                "{id} can't be rolled: it is an instance, which can't have instances of its own. \
+                 Make it a unit of its own, such as {}",
+                id.replace('@', "-")
+            ));
         }
         Err(error) => return refuse(format!("{id} can't be rolled: its name can't be used for generations: {error}")),
     };
@@ -104,6 +122,14 @@ async fn wrapper_origin(link: &Link, own: &Own) -> Result<Origin, Fatal> {
     now.check_fresh(link).await.or_exit(ExitStatus::UnitRefused)?;
     let settings = wrapper_settings(&name, &now.arguments, now.expands_variables)?;
     advise(own, &now.unit);
+    let socket = format!("{}.socket", name.base());
+    let knows = now.unit.sockets.contains(&socket) || now.dead_sockets.contains(&socket);
+    if !knows && link.manager().await.or_exit(ExitStatus::Internal)?.get_unit_file_state(&socket).await.is_ok() {
+        tracing::warn!(
+            "there is a {socket}, but systemd had not loaded it when {id} was started, so generations go without it. \
+             Give {id} Requires={socket} and After={socket}"
+        );
+    }
     Ok(Origin::Wrapper { name, program: now.program, settings })
 }
 
@@ -133,14 +159,15 @@ fn advise(own: &Own, unit: &unit::Wrapper) {
     }
     if unit.sets_any(&["ExecStopPost"]) {
         tracing::warn!(
-            "{id} has an ExecStopPost=, with which a crash of procroll would stop the running generation as well"
+            "{id} has an ExecStopPost=, with which a crash of procroll would stop the running generation as well. \
+             Do without it"
         );
     }
     let preserve = unit.service_value("RuntimeDirectoryPreserve").map(|one| one.value.as_str());
     if unit.sets_any(&["RuntimeDirectory"]) && !matches!(preserve, Some("restart" | "yes")) {
         tracing::warn!(
             "{id} has no RuntimeDirectoryPreserve=restart, so a crash of procroll would remove the running generation's \
-             RuntimeDirectory="
+             RuntimeDirectory=. Give it that"
         );
     }
 }

@@ -7,7 +7,7 @@ pub mod service;
 
 use std::future::Future;
 
-use crate::roll::{Event, Generation, Left};
+use crate::roll::{Event, Generation, Inherited};
 
 /// What a backend has to report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub enum Report {
 /// A way to run generations.
 pub trait Backend {
     /// Generations that an earlier procroll left, in charge of which this backend now is.
-    fn survey(&mut self) -> impl Future<Output = anyhow::Result<Vec<Left>>>;
+    fn survey(&mut self) -> impl Future<Output = anyhow::Result<Vec<Inherited>>>;
     /// Starts a generation. Reports `Taken`, `Refused`, or `Started` and what follows.
     fn start(&mut self, generation: Generation);
     /// Asks a generation to stop, also while it is being started. Ends in `Dead`.

@@ -46,7 +46,7 @@ fn check_command(command: &[String]) -> Result<Vec<String>, Fatal> {
     }
     if let Some(char) = program.chars().find(|char| char.is_control() || "\"'\\".contains(*char)) {
         return Err(Fatal::usage(format!(
-            "the command {program:?} has the character {char:?}, which systemd takes in no program's name"
+            "the command {program:?} has the character {char:?}, which systemd allows in no program's name"
         )));
     }
     if program == ";" {

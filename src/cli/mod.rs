@@ -7,7 +7,8 @@ mod run;
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 pub use overrides::Caller;
 pub use run::Run;
@@ -70,18 +71,23 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Fatal>
         Ok(cli) => Ok(Parsed::Run(Box::new(cli.run()))),
         Err(error) if !error.use_stderr() => Ok(Parsed::Show(error.render().to_string())),
         Err(error) => {
+            let stray = match error.get(ContextKind::InvalidArg) {
+                Some(ContextValue::String(argument)) if !argument.starts_with('-') => Some(argument),
+                _ => None,
+            };
+            if let (ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand, Some(stray)) = (error.kind(), stray) {
+                return Err(Fatal::usage(format!("{stray:?} is no option. Put the command behind --")));
+            }
             let text = error.render().to_string();
             let text = text.strip_prefix("error: ").unwrap_or(&text);
             // clap explains at length; one line says what is wrong, and the help says the rest.
-            let line = text.split("\n\n").next().unwrap_or(text).split_whitespace().collect::<Vec<_>>().join(" ");
+            let mut line = text.split("\n\n").next().unwrap_or(text).split_whitespace().collect::<Vec<_>>().join(" ");
+            if let Some(tip) = text.lines().find_map(|line| line.trim().strip_prefix("tip: ")) {
+                line = format!("{line} ({tip})");
+            }
             Err(Fatal::usage(line))
         }
     }
-}
-
-/// For tests and documentation: the definition of the command line.
-pub fn definition() -> clap::Command {
-    Cli::command()
 }
 
 #[cfg(test)]
@@ -104,7 +110,7 @@ mod tests {
 
     #[test]
     fn the_definition_is_sound() {
-        definition().debug_assert();
+        <Cli as clap::CommandFactory>::command().debug_assert();
     }
 
     #[test]
@@ -122,7 +128,9 @@ mod tests {
             (&["--systemd-run", "--settle=x", "--", "x"], "'--settle <SPAN>': not a time span"),
             (&["--systemd-run", "--signal=FOO", "--", "x"], "not a signal"),
             (&["--systemd-run", "--service-type=oneshot", "--", "x"], "'oneshot'"),
-            (&["--systemd-run", "stray"], "'stray'"),
+            (&["--systemd-run", "stray"], "\"stray\" is no option. Put the command behind --"),
+            (&["rnu", "--", "x"], "\"rnu\" is no option"),
+            (&["--systemd-run", "--setle=3", "--", "x"], "'--settle'"),
         ] {
             let error = error(words);
             assert!(error.contains(part) && !error.contains('\n'), "{error}");

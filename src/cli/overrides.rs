@@ -34,11 +34,14 @@ pub(super) fn overrides(run: &Run, caller: Option<&Caller>) -> Result<Vec<Overri
         overrides.push(Override { key: key.to_owned(), option: format!("{option}={value}"), value });
         Ok::<_, Fatal>(())
     };
+    let slice =
+        run.slice.as_deref().map(|slice| if slice.contains('.') { slice.into() } else { format!("{slice}.slice") });
+    let working_directory = run.working_directory.as_deref().map(|path| absolute(path, caller));
     let options = [
         ("--uid", "User", &run.uid),
         ("--gid", "Group", &run.gid),
-        ("--working-directory", "WorkingDirectory", &run.working_directory),
-        ("--slice", "Slice", &run.slice),
+        ("--working-directory", "WorkingDirectory", &working_directory),
+        ("--slice", "Slice", &slice),
         ("--description", "Description", &run.description),
     ];
     for (option, key, value) in options {
@@ -72,6 +75,13 @@ pub(super) fn overrides(run: &Run, caller: Option<&Caller>) -> Result<Vec<Overri
         overrides.push(property(assignment)?);
     }
     Ok(overrides)
+}
+
+/// A path as the caller means it. In a unit it has to be absolute, and systemd says so.
+fn absolute(path: &str, caller: Option<&Caller>) -> String {
+    let directory = caller.and_then(|caller| caller.directory.as_ref()).filter(|_| !path.starts_with('~'));
+    let absolute = directory.and_then(|directory| directory.join(path).into_os_string().into_string().ok());
+    absolute.unwrap_or_else(|| path.to_owned())
 }
 
 fn directory(caller: Option<&Caller>) -> Result<String, Fatal> {
@@ -174,6 +184,8 @@ mod tests {
             "LimitNOFILE=99",
         ];
         assert_eq!(lines(&words), Ok(expected.map(str::to_owned).to_vec()));
+        let relative = ["WorkingDirectory=/srv/my app/lib", "Slice=web.slice"].map(str::to_owned).to_vec();
+        assert_eq!(lines(&["--working-directory=lib", "--slice=web"]), Ok(relative));
         assert_eq!(lines(&["--same-dir"]), Ok(vec!["WorkingDirectory=/srv/my app".to_owned()]));
     }
 

@@ -33,7 +33,7 @@ pub struct Run {
     #[arg(long, value_name = "TYPE", default_value = "notify", hide_default_value = true)]
     pub service_type: ServiceType,
 
-    /// Name the generations NAME@1.service, NAME@2.service, … (default: after the wrapper unit)
+    /// Name the generations NAME@1.service, NAME@2.service, … (default: after the wrapper unit, or made up)
     #[arg(long, value_name = "NAME")]
     pub unit: Option<String>,
 

@@ -1,7 +1,7 @@
 //! The one loop: feeds what happens to [`Roll`], and carries out what it decides.
 //!
 //! Everything comes in by the one `select!`: signals, reports of the backend, the answer of the unit's manager, time.
-//! Nothing here waits for anything else, so a stop is heard at any moment.
+//! Nothing in the loop waits for anything else, so a stop is heard at any moment.
 
 mod signals;
 pub mod status;

@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::roll::Event;
 
-/// The signals that procroll is told what to do by. From when this exists on, none of them kills it.
+/// The signals that control procroll. Once this exists, none of them kills it.
 #[derive(Debug)]
 pub struct Signals {
     hangup: Signal,

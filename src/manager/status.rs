@@ -51,7 +51,15 @@ pub fn failure(unit: &str, failed: &Failed, hint: &str) -> String {
     match &failed.failure {
         // The reason says what to type.
         Failure::Refused(refusal) => format!("{unit} was not started: {}", refusal.reason),
-        Failure::Died(death) => format!("{unit} {} while {stage}. {hint}", ended(death)),
+        Failure::Died(death) => {
+            let advice = match (failed.stage, death) {
+                (Stage::Starting, Death::Failed(result)) if result == "timeout" => {
+                    " (a program that never says READY=1 needs --service-type=exec)"
+                }
+                _ => "",
+            };
+            format!("{unit} {} while {stage}{advice}. {hint}", ended(death))
+        }
     }
 }
 
@@ -69,7 +77,7 @@ pub fn ended(death: &Death) -> String {
     }
 }
 
-/// The most of a STATUS= that is told. PID 1 ignores a notification of more than 4096 bytes as a whole, and the answer
+/// The longest STATUS= that is sent, in bytes. PID 1 ignores a notification of more than 4096 bytes as a whole, and the answer
 /// to a reload may stand in the same one.
 const LONGEST: usize = 2048;
 

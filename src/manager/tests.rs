@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::*;
-use crate::roll::{Death, Left, Refusal};
+use crate::roll::{Death, Inherited, Refusal};
 
 /// Everything that the manager asked for, in order.
 type Log = Rc<RefCell<Vec<String>>>;
@@ -18,7 +18,7 @@ impl FakeBackend {
 }
 
 impl Backend for FakeBackend {
-    async fn survey(&mut self) -> anyhow::Result<Vec<Left>> {
+    async fn survey(&mut self) -> anyhow::Result<Vec<Inherited>> {
         Ok(Vec::new())
     }
 
@@ -212,6 +212,7 @@ async fn a_stop_is_told_and_a_second_one_kills() {
     assert_eq!(bench.taken(), ["stop 1", "STOPPING", "EXTEND", "STATUS=Stopping web@1.service"]);
     bench.manager.asked(Event::Reload);
     assert_eq!(bench.taken(), [] as [&str; 0]);
+    tokio::time::advance(Duration::from_secs(1)).await;
     bench.manager.asked(Event::Stop);
     assert_eq!(bench.taken(), ["kill 1"]);
     assert_eq!(bench.dies(1), None);

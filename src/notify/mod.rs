@@ -1,4 +1,4 @@
-//! Notifications in the sd_notify(3) protocol.
+//! What procroll and a manager tell each other in the sd_notify(3) protocol.
 
 pub mod upstream;
 

@@ -38,14 +38,14 @@ pub trait Upstream {
 
 /// The manager of the wrapper unit. It is reached at the place that main() put into `NOTIFY_SOCKET`.
 #[derive(Debug)]
-pub struct Manager {
+pub struct Systemd {
     bus: Arc<Bus>,
     id: String,
     sender: mpsc::UnboundedSender<()>,
     refused: mpsc::UnboundedReceiver<()>,
 }
 
-impl Manager {
+impl Systemd {
     /// How long the bus may keep somebody who waits for a reload from hearing that it failed.
     const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -56,7 +56,7 @@ impl Manager {
     }
 }
 
-impl Upstream for Manager {
+impl Upstream for Systemd {
     fn tell(&mut self, words: &[Word]) {
         if let Err(error) = sd_notify::notify(&words.iter().flat_map(states).collect::<Vec<_>>()) {
             tracing::warn!("can't notify systemd: {error}");

@@ -2,8 +2,8 @@
 //!
 //! It decides and does nothing else: no clock, no bus, no file, no async. The [manager](crate::manager) feeds it
 //! [`Event`]s and the time, carries out the [`Action`]s it queues, and asks [`Roll::next_timeout`] when to call
-//! [`Roll::handle_timeout`]. Every event names its generation, so a late word about one that is over is ignored by
-//! rule.
+//! [`Roll::handle_timeout`]. Every event about a generation names it, so a late word about one that is over is
+//! ignored by rule.
 //!
 //! ```text
 //!            Begin                settled                     Reload
@@ -29,11 +29,15 @@ pub use outcome::{Death, Exit, Failed, Failure, Generation, Refusal, Stage};
 /// How many numbers in a row may belong to somebody else's units before a roll gives up.
 const MOST_TAKEN: u32 = 64;
 
+/// A second signal to stop within this time is the first one once more: timeout(1), say, sends it to its child and then
+/// to the child's whole process group.
+const SAME_STOP: Duration = Duration::from_millis(100);
+
 /// What has happened. All but the first three name the generation they are about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// procroll is in charge from now on, of these generations that an earlier one left (none, as a rule).
-    Begin(Vec<Left>),
+    Begin(Vec<Inherited>),
     /// Somebody wants a roll (SIGHUP).
     Reload,
     /// Somebody wants everything to stop (SIGTERM, SIGINT). The second one kills.
@@ -68,7 +72,7 @@ pub enum Event {
 
 /// A generation that an earlier procroll left behind, as found when this one began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Left {
+pub struct Inherited {
     /// Which one.
     pub generation: Generation,
     /// What it does.
@@ -101,7 +105,8 @@ pub enum Action {
     Kill(Generation),
     /// Make systemd forget this generation, of which nothing runs. Ends in `Gone`.
     Forget(Generation),
-    /// The rolls asked for so far are over; this is the outcome of the last one.
+    /// To be told to whoever waits: the outcome of the last of the rolls asked for so far; at a takeover, that one serves
+    /// already.
     Answer(Result<Generation, Failed>),
     /// procroll is done.
     Exit(Exit),
@@ -140,7 +145,9 @@ enum State {
     },
     Serving(Generation),
     /// Asked to stop; over when nothing is left of any generation.
-    Stopping,
+    Stopping {
+        asked: Instant,
+    },
     /// Nobody serves any more; over when the dead are forgotten.
     Ending(Exit),
     Ended,
@@ -203,7 +210,7 @@ impl Roll {
         match event {
             Event::Begin(left) => self.begin(left),
             Event::Reload => self.reload(),
-            Event::Stop => self.stop(),
+            Event::Stop => self.stop(now),
             Event::Taken(generation) => self.taken(generation),
             Event::Refused(generation, refusal) => {
                 if self.is_candidate(generation) {
@@ -262,15 +269,15 @@ impl Roll {
                 };
                 (serving, Some((*candidate, stage)))
             }
-            State::Idle | State::Stopping | State::Ending(_) | State::Ended => (None, None),
+            State::Idle | State::Stopping { .. } | State::Ending(_) | State::Ended => (None, None),
         };
-        let stopping = matches!(self.state, State::Stopping);
+        let stopping = matches!(self.state, State::Stopping { .. });
         View { serving, candidate, leaving: &self.leaving, failed: self.failed.as_ref(), stopping }
     }
 
     /// Takes over what an earlier procroll left: the highest active one serves, a higher one that is still starting
     /// is awaited, and all others go.
-    fn begin(&mut self, left: Vec<Left>) {
+    fn begin(&mut self, left: Vec<Inherited>) {
         if self.state != State::Idle {
             return;
         }
@@ -278,7 +285,7 @@ impl Roll {
         let serving = highest(Standing::Active).map(|one| one.generation);
         let candidate = highest(Standing::Starting).filter(|one| Some(one.generation) > serving).copied();
         self.last = left.iter().map(|one| one.generation).max().unwrap_or(Generation::NONE);
-        for Left { generation, standing, .. } in &left {
+        for Inherited { generation, standing, .. } in &left {
             if Some(*generation) == serving || Some(*generation) == candidate.map(|one| one.generation) {
                 continue;
             }
@@ -295,7 +302,7 @@ impl Roll {
         match (serving, candidate) {
             (None, None) => self.start(Old::Nobody),
             (Some(serving), None) => self.state = State::Serving(serving),
-            (serving, Some(Left { generation, settle, .. })) => {
+            (serving, Some(Inherited { generation, settle, .. })) => {
                 let old = serving.map_or(Old::Nobody, Old::Serving);
                 self.state = State::Rolling { old, candidate: generation, phase: Phase::Starting { taken: 0, settle } };
             }
@@ -309,13 +316,16 @@ impl Roll {
                 self.start(old);
             }
             State::Rolling { .. } => self.again = true,
-            State::Idle | State::Stopping | State::Ending(_) | State::Ended => {}
+            State::Idle | State::Stopping { .. } | State::Ending(_) | State::Ended => {}
         }
     }
 
-    fn stop(&mut self) {
+    fn stop(&mut self, now: Instant) {
         match self.state.clone() {
-            State::Stopping => {
+            State::Stopping { asked } => {
+                if now.duration_since(asked) < SAME_STOP {
+                    return;
+                }
                 let leaving = self.leaving.iter().copied().map(Action::Kill);
                 self.actions.extend(leaving);
                 return;
@@ -332,7 +342,7 @@ impl Roll {
         }
         self.forget_kept();
         self.again = false;
-        self.state = State::Stopping;
+        self.state = State::Stopping { asked: now };
         self.exit_if_over();
     }
 
@@ -490,7 +500,7 @@ impl Roll {
     /// drain: whoever restarts it must not be kept waiting, and systemd ends them by itself.
     fn exit_if_over(&mut self) {
         let exit = match &self.state {
-            State::Stopping if self.leaving.is_empty() && self.forgetting.is_empty() => Exit::Stopped,
+            State::Stopping { .. } if self.leaving.is_empty() && self.forgetting.is_empty() => Exit::Stopped,
             State::Ending(exit) if self.forgetting.is_empty() => exit.clone(),
             _ => return,
         };

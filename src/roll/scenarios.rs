@@ -267,6 +267,8 @@ fn a_stop_clears_away_what_a_failed_roll_left() {
 fn a_second_stop_kills() {
     let mut story = Story::rolling();
     story.hear([Event::Stop]);
+    assert_eq!(story.hear([Event::Stop]), [], "the first one once more");
+    story.wait(SAME_STOP);
     assert_eq!(story.hear([Event::Stop]), [Action::Kill(generation(1)), Action::Kill(generation(2))]);
     story.hear([stopped(2)]);
     assert_eq!(story.hear([Event::Stop]), [Action::Kill(generation(1))]);
@@ -290,11 +292,11 @@ fn late_words_about_the_dead_are_ignored() {
     assert_eq!(story.serving_now(), Some(generation(2)));
 }
 
-fn left(number: u32, standing: Standing) -> Left {
-    Left { generation: generation(number), standing, settle: SETTLE }
+fn left(number: u32, standing: Standing) -> Inherited {
+    Inherited { generation: generation(number), standing, settle: SETTLE }
 }
 
-fn adopting(found: &[Left]) -> (Story, Vec<Action>) {
+fn adopting(found: &[Inherited]) -> (Story, Vec<Action>) {
     let mut story = Story { roll: Roll::default(), now: Instant::now() };
     let actions = story.hear([Event::Begin(found.to_vec())]);
     (story, actions)

@@ -9,20 +9,20 @@ pub struct SignalName(String);
 /// The text names no signal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a signal. Write it like SIGTERM, TERM or 15")]
-pub struct NotASignal;
+pub struct BadSignal;
 
 /// The real-time signals that are left to programs, SIGRTMIN to SIGRTMAX, as glibc counts them.
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
 impl std::str::FromStr for SignalName {
-    type Err = NotASignal;
+    type Err = BadSignal;
 
-    fn from_str(text: &str) -> Result<Self, NotASignal> {
+    fn from_str(text: &str) -> Result<Self, BadSignal> {
         if let Ok(number) = text.parse::<i32>() {
             return match Signal::try_from(number) {
                 Ok(signal) => Ok(Self(signal.as_str().to_owned())),
                 Err(_) if REAL_TIME.contains(&number) => Ok(Self(number.to_string())),
-                Err(_) => Err(NotASignal),
+                Err(_) => Err(BadSignal),
             };
         }
         let name = text.strip_prefix("SIG").unwrap_or(text);
@@ -35,7 +35,7 @@ impl std::str::FromStr for SignalName {
             };
             Some(from + offset).filter(|number| REAL_TIME.contains(number))
         };
-        if full.parse::<Signal>().is_ok() || real_time().is_some() { Ok(Self(full)) } else { Err(NotASignal) }
+        if full.parse::<Signal>().is_ok() || real_time().is_some() { Ok(Self(full)) } else { Err(BadSignal) }
     }
 }
 
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn refuses_what_is_none() {
         for text in ["", "SIG", "FOO", "0", "65", "-1", "term", "RTMIN+99", "RTMIN", "SIGSIGTERM"] {
-            assert_eq!(text.parse::<SignalName>(), Err(NotASignal), "{text}");
+            assert_eq!(text.parse::<SignalName>(), Err(BadSignal), "{text}");
         }
     }
 }

@@ -15,23 +15,23 @@ pub enum Span {
 /// The text is no time span.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a time span. Write it like 90, 1m30s or \"1min 30s\"")]
-pub struct NotASpan;
+pub struct BadSpan;
 
 impl std::str::FromStr for Span {
-    type Err = NotASpan;
+    type Err = BadSpan;
 
-    fn from_str(text: &str) -> Result<Self, NotASpan> {
+    fn from_str(text: &str) -> Result<Self, BadSpan> {
         if text.trim() == "infinity" {
             return Ok(Self::Infinite);
         }
         // The parser takes a unit without a number for one of it; systemd doesn't.
         if !text.starts_with(|char: char| char.is_ascii_digit() || char == ' ') {
-            return Err(NotASpan);
+            return Err(BadSpan);
         }
-        let parsed = fundu_systemd::parse(text, None, None).map_err(|_| NotASpan)?;
-        let duration: Duration = parsed.try_into().map_err(|_| NotASpan)?;
+        let parsed = fundu_systemd::parse(text, None, None).map_err(|_| BadSpan)?;
+        let duration: Duration = parsed.try_into().map_err(|_| BadSpan)?;
         // The parser takes `infinity` and too large numbers for the largest duration there is.
-        let micros = u64::try_from(duration.as_micros()).ok().filter(|&micros| micros < u64::MAX).ok_or(NotASpan)?;
+        let micros = u64::try_from(duration.as_micros()).ok().filter(|&micros| micros < u64::MAX).ok_or(BadSpan)?;
         Ok(Self::Of(Duration::from_micros(micros)))
     }
 }
@@ -50,7 +50,7 @@ impl std::fmt::Display for Span {
 mod tests {
     use super::*;
 
-    fn millis(text: &str) -> Result<Span, NotASpan> {
+    fn millis(text: &str) -> Result<Span, BadSpan> {
         text.parse()
     }
 
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn refuses_what_is_none() {
         for text in ["", "x", "1x", "-1", "s", "99999999999999999999y"] {
-            assert_eq!(millis(text), Err(NotASpan), "{text}");
+            assert_eq!(millis(text), Err(BadSpan), "{text}");
         }
     }
 

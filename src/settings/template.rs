@@ -20,7 +20,7 @@ enum Field {
 
 /// What the names stand for.
 #[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
+pub struct Values<'a> {
     /// `{{.PID}}`: procroll's own process id.
     pub pid: u32,
     /// `{{.Generation}}`
@@ -45,7 +45,10 @@ pub enum BadTemplate {
     Unknown(String),
 }
 
-/// Whether `argument` is a template that [`fill`] can fill in.
+/// Refuses an argument that [`fill`] can't fill in.
+///
+/// # Errors
+/// [`BadTemplate`], with what is wrong with it.
 pub fn check(argument: &str) -> Result<(), BadTemplate> {
     parts(argument).map(drop)
 }
@@ -56,14 +59,17 @@ pub fn fill_would_change(argument: &str) -> bool {
 }
 
 /// The argument with all names filled in.
-pub fn fill(argument: &str, context: &Context<'_>) -> Result<String, BadTemplate> {
+///
+/// # Errors
+/// As [`check`].
+pub fn fill(argument: &str, values: &Values<'_>) -> Result<String, BadTemplate> {
     let parts = parts(argument)?;
     Ok(parts.iter().fold(String::new(), |filled, part| match part {
         Part::Text(text) => filled + text,
-        Part::Field(Field::Pid) => filled + &context.pid.to_string(),
-        Part::Field(Field::Generation) => filled + &context.generation.to_string(),
-        Part::Field(Field::NotifySocket) => filled + context.notify_socket,
-        Part::Field(Field::Unit) => filled + context.unit,
+        Part::Field(Field::Pid) => filled + &values.pid.to_string(),
+        Part::Field(Field::Generation) => filled + &values.generation.to_string(),
+        Part::Field(Field::NotifySocket) => filled + values.notify_socket,
+        Part::Field(Field::Unit) => filled + values.unit,
     }))
 }
 
@@ -93,13 +99,13 @@ mod tests {
     use super::*;
 
     fn filled(argument: &str) -> Result<String, BadTemplate> {
-        let context = Context {
+        let values = Values {
             pid: 42,
             generation: crate::roll::Generation::new(3),
             notify_socket: "/run/systemd/notify",
             unit: "web@3.service",
         };
-        fill(argument, &context)
+        fill(argument, &values)
     }
 
     #[test]

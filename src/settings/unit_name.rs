@@ -28,7 +28,7 @@ pub enum BadName {
     #[error("it is a template or an instance of one, which can't have instances of its own")]
     Instance,
     /// A character that no unit name has, or one that quoting in a unit file would change.
-    #[error("it has the character {0:?}; use letters, digits, and : - _ .")]
+    #[error("it has the character {0:?}; use letters, digits, colons, dashes, underscores and dots")]
     Character(char),
     /// Longer than systemd allows.
     #[error("it is longer than {LONGEST_BASE} characters")]

@@ -1,8 +1,8 @@
-//! What systemd or the bus answered instead of doing it, as far as somebody acts on the difference.
+//! How a call to systemd can fail, told apart where callers act differently.
 
 use crate::exit::ExitStatus;
 
-/// A call to systemd failed.
+/// A call to systemd failed. Each call of this room can end in each of these, unless it says otherwise.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// There is no bus, or no systemd on it.

@@ -20,7 +20,7 @@ pub fn path(place: &Place, name: &str) -> PathBuf {
 /// Writes the drop-ins of the unit `name` and makes systemd look for them. systemd removes them with the unit.
 ///
 /// They appear all at once, in a folder that was not there: two that would start a unit of this name can't get into each
-/// other's. What an earlier start of `owner`'s has left is replaced, and of nobody else's.
+/// other's. What an earlier start of `owner`'s has left is replaced; anybody else's is left alone.
 ///
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] if the folder is somebody else's.
@@ -128,19 +128,6 @@ fn shared_names(prefix: &str, instance: &str) -> Vec<String> {
     }
     names.push("service.d".to_owned());
     names
-}
-
-/// Whether any process runs in this control group, as systemd names it. Unknown counts as yes.
-pub fn is_populated(group: &str) -> bool {
-    let events = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
-        .iter()
-        .map(|mount| fs::read_to_string(format!("{mount}{group}/cgroup.events")))
-        .find(|read| !matches!(read, Err(error) if error.kind() == io::ErrorKind::NotFound));
-    match events {
-        Some(Ok(events)) => events.lines().any(|line| line == "populated 1"),
-        Some(Err(_)) => true,
-        None => false,
-    }
 }
 
 #[cfg(test)]

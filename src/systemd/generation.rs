@@ -217,7 +217,7 @@ impl Watched {
     /// Whether any process of the unit runs.
     pub async fn is_populated(&self) -> Result<bool, Error> {
         let group = self.link.service(&self.name).await?.control_group().await?;
-        Ok(!group.is_empty() && super::folder::is_populated(&group))
+        Ok(!group.is_empty() && is_populated(&group))
     }
 
     /// The connection, for calls about this unit.
@@ -236,6 +236,20 @@ async fn signals(link: &Link, name: &str) -> Result<MessageStream, Error> {
         .member("PropertiesChanged")
         .build()?;
     Ok(MessageStream::for_match_rule(rule, link.connection(), None).await?)
+}
+
+/// Whether any process runs in this control group, as systemd names it. One that is gone holds none, and one that can't be read
+/// may hold some.
+fn is_populated(group: &str) -> bool {
+    let events = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+        .iter()
+        .map(|mount| std::fs::read_to_string(format!("{mount}{group}/cgroup.events")))
+        .find(|read| !matches!(read, Err(error) if error.kind() == std::io::ErrorKind::NotFound));
+    match events {
+        Some(Ok(events)) => events.lines().any(|line| line == "populated 1"),
+        Some(Err(_)) => true,
+        None => false,
+    }
 }
 
 /// The bus compares a broadcast's sender with the rule, and systemd broadcasts. A message to this connection alone comes

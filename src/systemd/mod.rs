@@ -1,5 +1,6 @@
-//! Talking to systemd: over the bus ([`bus`], [`manager`], [`generation`], [`wrapper`]), through the files it reads
-//! ([`folder`], in the file tree it has itself, [`view`]), and by its own checker ([`verify`]).
+//! Talking to systemd: over the bus ([`bus`], [`manager`], [`generation`], [`wrapper`], [`error`]), through the files it
+//! reads ([`place`] and [`folder`], in the file tree it has itself, [`mounts`]), and by its own checker ([`verify`]).
+//! [`pidfd`] and [`program`] are what the kernel says of a process and of a file.
 //!
 //! Here is what systemd is asked and told, and nothing of when or why: that is for
 //! [`backend`](crate::backend::service).
@@ -9,11 +10,11 @@ pub mod error;
 pub mod folder;
 pub mod generation;
 pub mod manager;
+pub mod mounts;
 pub mod pidfd;
 pub mod place;
 pub mod program;
 pub mod verify;
-pub mod view;
 pub mod wrapper;
 
 pub use bus::{Bus, Link};

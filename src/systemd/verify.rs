@@ -62,7 +62,7 @@ pub async fn verify(place: &Place, name: &str, overrides: &[Override]) -> Result
         };
         let line = if section == Section::Unit { in_unit } else { in_service };
         if let Some(message) = messages.refusal(line) {
-            bail!("{}: {message}", one.option);
+            bail!("{}: {}", one.option, message.replace(", ignoring", ""));
         }
         if let Some(message) = messages.at(line).next() {
             tracing::warn!("{}: {message}", one.option);

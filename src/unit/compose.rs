@@ -22,6 +22,9 @@ pub struct Source {
 
 impl Source {
     /// Reads the bytes of the file at `path`.
+    ///
+    /// # Errors
+    /// [`Unfit::Unreadable`] where systemd would stop reading as well.
     pub fn parse(path: &str, bytes: &[u8]) -> Result<Self, Unfit> {
         let assignments = text::parse(bytes).map_err(|error| Unfit::Unreadable { path: path.to_owned(), error })?;
         Ok(Self { path: path.to_owned(), assignments })
@@ -75,7 +78,7 @@ pub struct Command {
 pub struct Recipe<'a> {
     /// The unit it is made from; none for a command from a terminal.
     pub wrapper: Option<&'a Wrapper>,
-    /// Its name without number, for the mark of ownership.
+    /// Whose it is, for the mark: the wrapper's name, or `pid N` for a procroll at a terminal.
     pub owner: &'a str,
     /// Its number.
     pub generation: Generation,
@@ -129,7 +132,7 @@ pub enum Unfit {
         /// What it is.
         argument: String,
         /// Why.
-        error: quote::Invalid,
+        error: quote::BadCharacter,
     },
     /// More than systemd reads.
     #[error("{key}= is longer than 1 MiB, the most systemd reads of a line")]
@@ -144,6 +147,9 @@ pub enum Unfit {
 /// Drop-ins of all folders are sorted together by file name, so each of the wrapper's files gets a name that keeps
 /// its place, and each foreign one is hidden behind a file of its own name that says nothing: the folder beside the
 /// unit comes first. (A comment and not a link to `/dev/null`, since systemd removes with the unit what it has read.)
+///
+/// # Errors
+/// [`Unfit`], with the file and the line where there is one.
 pub fn compose(recipe: &Recipe<'_>) -> Result<Vec<DropIn>, Unfit> {
     let mut drop_ins = Vec::new();
     if let Some(wrapper) = recipe.wrapper {

@@ -46,14 +46,7 @@ pub const TABLE: &[Row] = &[
     (
         Dropped,
         Section::Unit,
-        &[
-            "PropagateReloadFrom",
-            "PropagateReloadTo",
-            "PropagatesReloadTo",
-            "PropagatesStopTo",
-            "ReloadPropagatedFrom",
-            "StopPropagatedFrom",
-        ],
+        &["PropagateReloadFrom", "PropagateReloadTo", "PropagatesReloadTo", "PropagatesStopTo", "ReloadPropagatedFrom"],
         "a roll would pass a reload or a stop on to other units",
     ),
     (
@@ -89,10 +82,15 @@ pub const TABLE: &[Row] = &[
             "JobTimeoutSec",
             "StartLimitAction",
             "StartLimitBurst",
-            "StartLimitInterval",
-            "StartLimitIntervalSec",
         ],
         "they are about the wrapper's own starts",
+    ),
+    (Own, Section::Unit, &["StartLimitInterval", "StartLimitIntervalSec"], "none: each number is started once"),
+    (
+        Own,
+        Section::Unit,
+        &["StopPropagatedFrom"],
+        "the wrapper, so that a stop of it reaches the generation also when procroll is dead",
     ),
     (Dropped, Section::Unit, &["SourcePath"], "the wrapper's text has no other source than the wrapper"),
     (Own, Section::Service, &["ExecStart"], "the command behind the `--`"),

@@ -6,35 +6,48 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::{Context, Origin, log};
-use crate::roll::{Event, Generation, Left, Standing};
+use crate::roll::{Event, Generation, Inherited, Standing};
 use crate::systemd::generation::Watched;
 use crate::systemd::{Error, Link, folder};
 
 /// How long clearing away a dead unit may take. It is not worth keeping anybody waiting for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Asks systemd to stop the unit, for as long as it takes to be heard.
+/// Asks systemd to stop the unit.
 pub(super) async fn stop(context: Arc<Context>, generation: Generation) {
-    let unit = context.unit(generation);
-    loop {
-        let link = context.bus.insist().await;
-        match link.stop_unit(&unit).await {
-            Ok(()) => return,
-            Err(error) if error.is_about_the_connection() => {}
-            Err(error) => return log("can't stop", &unit, &error),
-        }
-    }
+    let unit = &context.unit(generation);
+    insist(&context, "stop", unit, |link| async move { link.stop_unit(unit).await }).await;
 }
 
 /// Kills all processes of the unit.
 pub(super) async fn kill(context: Arc<Context>, generation: Generation) {
-    let unit = context.unit(generation);
+    let unit = &context.unit(generation);
+    insist(&context, "kill", unit, |link| async move { link.kill_unit(unit).await }).await;
+}
+
+/// Takes back a start: returns when nothing of it is left.
+pub(super) async fn undo(context: &Context, generation: Generation) {
+    let unit = &context.unit(generation);
+    insist(context, "take back the start of", unit, |link| async move {
+        link.stop_unit(unit).await?;
+        let mut watched = Watched::now(link.clone(), unit).await?;
+        watched.until(|state| state.standing == Standing::Dead).await?;
+        clear(&link, unit).await
+    })
+    .await;
+}
+
+/// Makes a call for as long as it takes to be heard.
+async fn insist<F, R>(context: &Context, what: &str, unit: &str, call: F)
+where
+    F: Fn(Link) -> R,
+    R: Future<Output = Result<(), Error>>,
+{
     loop {
-        let link = context.bus.insist().await;
-        match link.kill_unit(&unit).await {
+        match call(context.bus.insist().await).await {
             Ok(()) => return,
             Err(error) if error.is_about_the_connection() => {}
-            Err(error) => return log("can't kill", &unit, &error),
+            Err(error) => return log(&format!("can't {what}"), unit, &error),
         }
     }
 }
@@ -71,27 +84,8 @@ async fn clear(link: &Link, unit: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes back a start: returns when nothing of it is left.
-pub(super) async fn undo(context: &Arc<Context>, generation: Generation) {
-    let unit = context.unit(generation);
-    stop(Arc::clone(context), generation).await;
-    loop {
-        let link = context.bus.insist().await;
-        let undone = async {
-            let mut watched = Watched::now(link.clone(), &unit).await?;
-            watched.until(|state| state.standing == Standing::Dead).await?;
-            clear(&link, &unit).await
-        };
-        match undone.await {
-            Ok(()) => return,
-            Err(error) if error.is_about_the_connection() => {}
-            Err(error) => return log("can't take back the start of", &unit, &error),
-        }
-    }
-}
-
 /// The generations that are loaded and carry the mark of this service. Others of such a name are somebody else's.
-pub(super) async fn survey(context: &Context) -> anyhow::Result<Vec<Left>> {
+pub(super) async fn survey(context: &Context) -> anyhow::Result<Vec<Inherited>> {
     // Nobody takes over from a caller, who is gone when procroll is.
     let Origin::Wrapper { settings, .. } = &context.origin else { return Ok(Vec::new()) };
     let link = context.bus.connect().await?;
@@ -102,7 +96,7 @@ pub(super) async fn survey(context: &Context) -> anyhow::Result<Vec<Left>> {
     for (unit, ..) in &listed {
         let Some(generation) = base.number(unit).filter(|_| is_ours(unit)) else { continue };
         let state = Watched::now(link.clone(), unit).await?.next().await?;
-        left.push(Left { generation, standing: state.standing, settle: settings.settle });
+        left.push(Inherited { generation, standing: state.standing, settle: settings.settle });
     }
     // Files of a start that procroll did not live to ask for.
     let started = |unit: &String| listed.iter().any(|(listed, ..)| listed == unit);

@@ -16,11 +16,12 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-pub use origin::Origin;
-pub use prepare::{refuse_taken, wrapper_settings};
+pub use origin::{Origin, refuse_taken};
+pub use prepare::wrapper_settings;
 
 use super::{Backend, Report};
-use crate::roll::{Death, Event, Generation, Left, Standing};
+use crate::exit::Fatal;
+use crate::roll::{Death, Event, Generation, Inherited, Standing};
 use crate::systemd::generation::MainProcess;
 use crate::systemd::pidfd::Pidfd;
 use crate::systemd::{Bus, Error};
@@ -31,12 +32,12 @@ struct Context {
     bus: Arc<Bus>,
     origin: Origin,
     verified: prepare::Verified,
-    sender: mpsc::UnboundedSender<Word>,
+    sender: mpsc::UnboundedSender<Message>,
 }
 
 /// What a task tells the backend.
 #[derive(Debug)]
-enum Word {
+enum Message {
     Report(Report),
     /// The main process of one that is active, to notice its end by.
     Main(Generation, MainProcess),
@@ -45,16 +46,16 @@ enum Word {
 impl Context {
     fn tell(&self, event: Event) {
         // Nobody listens only when procroll is about to end.
-        let _ = self.sender.send(Word::Report(Report::Event(event)));
+        let _ = self.sender.send(Message::Report(Report::Event(event)));
     }
 
     fn tell_active(&self, generation: Generation, main_pid: u32) {
         let main_pid = Some(main_pid).filter(|pid| *pid != 0);
-        let _ = self.sender.send(Word::Report(Report::Active { generation, main_pid }));
+        let _ = self.sender.send(Message::Report(Report::Active { generation, main_pid }));
     }
 
     fn tell_main(&self, generation: Generation, main: MainProcess) {
-        let _ = self.sender.send(Word::Main(generation, main));
+        let _ = self.sender.send(Message::Main(generation, main));
     }
 
     fn unit(&self, generation: Generation) -> String {
@@ -66,7 +67,7 @@ impl Context {
 #[derive(Debug)]
 pub struct ServiceBackend {
     context: Arc<Context>,
-    words: mpsc::UnboundedReceiver<Word>,
+    messages: mpsc::UnboundedReceiver<Message>,
     units: BTreeMap<Generation, Unit>,
     /// Single calls: a stop, a kill, a clearing away.
     calls: JoinSet<()>,
@@ -111,9 +112,17 @@ impl Unit {
 impl ServiceBackend {
     /// A backend for the generations of `origin`, reached over `bus`.
     pub fn new(bus: Arc<Bus>, origin: Origin) -> Self {
-        let (sender, words) = mpsc::unbounded_channel();
+        let (sender, messages) = mpsc::unbounded_channel();
         let context = Arc::new(Context { bus, origin, verified: prepare::Verified::default(), sender });
-        Self { context, words, units: BTreeMap::new(), calls: JoinSet::new() }
+        Self { context, messages, units: BTreeMap::new(), calls: JoinSet::new() }
+    }
+
+    /// Asks systemd whether it takes what the options say. For a wrapper that is part of each start.
+    ///
+    /// # Errors
+    /// What it would not take, in its own words.
+    pub async fn verify(&self) -> Result<(), Fatal> {
+        prepare::verified(&self.context, self.context.origin.settings()).await.map(drop)
     }
 
     fn call<F: Future<Output = ()> + Send + 'static>(&mut self, call: impl FnOnce(Arc<Context>) -> F) {
@@ -128,9 +137,9 @@ impl ServiceBackend {
         }
     }
 
-    fn heard(&mut self, word: Word) -> Option<Report> {
-        match word {
-            Word::Main(generation, main) => {
+    fn heard(&mut self, message: Message) -> Option<Report> {
+        match message {
+            Message::Main(generation, main) => {
                 // Nothing is new for the manager, but for that it may be at rest by now.
                 let main_pid = Some(main.pid);
                 let unit = self.units.get_mut(&generation)?;
@@ -138,7 +147,7 @@ impl ServiceBackend {
                 unit.dozes = false;
                 Some(Report::Active { generation, main_pid })
             }
-            Word::Report(report) => {
+            Message::Report(report) => {
                 match &report {
                     Report::Event(Event::Taken(one) | Event::Refused(one, _) | Event::Gone(one)) => {
                         self.units.remove(one);
@@ -157,7 +166,7 @@ impl ServiceBackend {
 }
 
 impl Backend for ServiceBackend {
-    async fn survey(&mut self) -> anyhow::Result<Vec<Left>> {
+    async fn survey(&mut self) -> anyhow::Result<Vec<Inherited>> {
         let left = clear::survey(&self.context).await?;
         for one in &left {
             self.units.insert(one.generation, Unit::new(watch::channel(Asked::Answered).1));
@@ -234,8 +243,8 @@ impl Backend for ServiceBackend {
 
     async fn report(&mut self) -> Report {
         loop {
-            // The sender lives in our own context, so there is always a next word.
-            match self.words.recv().await.and_then(|word| self.heard(word)) {
+            // The sender lives in our own context, so there is always a next message.
+            match self.messages.recv().await.and_then(|message| self.heard(message)) {
                 Some(report) => return report,
                 None => continue,
             }
@@ -251,7 +260,7 @@ async fn doze(context: Arc<Context>, generation: Generation, main: Pidfd) {
     attend::attend(context, generation, None).await;
 }
 
-/// What a call to systemd that can't be made any more is worth telling.
+/// Logs a call to systemd that failed and is not repeated.
 fn log(what: &str, unit: &str, error: &Error) {
     tracing::warn!("{what} {unit}: {error}");
 }

@@ -1,6 +1,10 @@
-//! Where generations come from: a wrapper unit, read afresh each time, or a command line.
+//! Where generations come from: a wrapper unit, read afresh each time, or a command line. And whether their name is free.
 
+use anyhow::anyhow;
+
+use crate::exit::{ExitStatus, Fatal, OrExit};
 use crate::settings::{BaseName, Settings, WrapperName};
+use crate::systemd::{Link, Place, folder};
 
 /// What generations are made from.
 #[derive(Clone, Debug)]
@@ -32,6 +36,13 @@ impl Origin {
         }
     }
 
+    /// What was asked for when procroll began.
+    pub fn settings(&self) -> &Settings {
+        match self {
+            Self::Wrapper { settings, .. } | Self::Terminal { settings, .. } => settings,
+        }
+    }
+
     /// Whose generations they are, for the mark that each carries.
     pub fn owner(&self) -> String {
         match self {
@@ -39,4 +50,31 @@ impl Origin {
             Self::Terminal { .. } => format!("pid {}", std::process::id()),
         }
     }
+}
+
+/// Refuses a name of which somebody else has a template, since systemd would take generations for instances of that; or
+/// generations.
+pub async fn refuse_taken(place: &Place, link: &Link, origin: &Origin) -> Result<(), Fatal> {
+    let base = origin.base();
+    let refused = |why: String, see: String| {
+        Err(Fatal {
+            exit: ExitStatus::NameTaken,
+            error: anyhow!("{why}. Choose another name for the generations with --unit=NAME. See \"systemctl {see}\""),
+        })
+    };
+    let (template, pattern) = (base.template(), base.pattern());
+    let manager = link.manager().await.or_exit(ExitStatus::Internal)?;
+    if manager.get_unit_file_state(&template).await.is_ok() {
+        return refused(
+            format!("there is a unit {template}, of which {base}@1.service would be an instance"),
+            format!("cat {template}"),
+        );
+    }
+    let listed = manager.list_units_by_patterns(&[], &[&pattern]).await.or_exit(ExitStatus::Internal)?;
+    for (unit, ..) in listed {
+        if let Some(owner) = folder::owner(place, &unit).filter(|owner| *owner != origin.owner()) {
+            return refused(format!("{unit} is a generation of {owner}"), format!("status {unit}"));
+        }
+    }
+    Ok(())
 }

@@ -51,13 +51,15 @@ pub(super) async fn prepare(context: &Context, link: &Link, generation: Generati
             same_base(&context.origin, &settings)?;
             settings
         }
-        (Origin::Wrapper { settings, .. } | Origin::Terminal { settings, .. }, _) => settings.clone(),
+        (origin, _) => origin.settings().clone(),
     };
     if let Some(now) = &now {
         check_sockets(context, now)?;
     }
-    let overrides = own_overrides(context, &settings).await?;
-    check_command(now.as_ref(), &overrides, &settings.command).or_exit(ExitStatus::CommandNotFound)?;
+    let overrides = verified(context, &settings).await?;
+    check_command(now.as_ref(), &overrides, &settings.command)
+        .map_err(|error| see(&context.origin, error))
+        .or_exit(ExitStatus::CommandNotFound)?;
     let fresh = async {
         match &now {
             Some(now) => Ok(now.check_fresh(link).await.or_exit(ExitStatus::UnitRefused)?),
@@ -66,17 +68,16 @@ pub(super) async fn prepare(context: &Context, link: &Link, generation: Generati
     };
     let (foreign, ()) = tokio::try_join!(foreign(context, link, &unit, generation), fresh)?;
 
-    let filling = template::Context {
+    let filling = template::Values {
         pid: std::process::id(),
         generation,
         notify_socket: context.bus.place.notify_socket,
         unit: &unit,
     };
-    let words = settings.command.iter().map(|word| template::fill(word, &filling)).collect::<Result<_, _>>();
-    let command = Command {
-        words: words.map_err(Fatal::usage)?,
-        expand_variables: now.as_ref().is_some_and(|now| now.expands_variables),
-    };
+    let words = settings.command.iter().map(|word| template::fill(word, &filling)).collect::<Result<Vec<_>, _>>();
+    let words = words.map_err(Fatal::usage)?;
+    let overrides = described(&context.origin, overrides, &words);
+    let command = Command { words, expand_variables: now.as_ref().is_some_and(|now| now.expands_variables) };
     let drop_ins = compose(&Recipe {
         wrapper: now.as_ref().map(|now| &now.unit),
         owner: &context.origin.owner(),
@@ -112,8 +113,8 @@ pub fn wrapper_settings(name: &WrapperName, arguments: &[String], expands: bool)
     }
 }
 
-/// A socket unit that is not active gives nothing to a new generation. Where the present one has its sockets that would
-/// lose them; where none has, a plain unit would go without as well.
+/// A socket unit that is not active gives nothing to a new generation. If a running generation has its sockets, a roll
+/// would lose them, and is refused. If none has, a plain unit would go without them, too: a warning.
 fn check_sockets(context: &Context, now: &wrapper::Now) -> Result<(), Fatal> {
     let base = context.origin.base();
     let place = &context.bus.place;
@@ -164,18 +165,33 @@ fn same_base(origin: &Origin, settings: &Settings) -> Result<(), Fatal> {
     })
 }
 
-/// The lines that the command line adds, each in its section. A command from a terminal describes itself.
-async fn own_overrides(context: &Context, settings: &Settings) -> Result<Vec<Assignment>, Fatal> {
-    let verified =
-        context.verified.get(&context.bus.place, &context.unit(Generation::new(1)), &settings.overrides).await;
-    let mut lines = verified.or_exit(ExitStatus::Usage)?;
-    if matches!(context.origin, Origin::Terminal { .. }) && lines.iter().all(|line| line.key != "Description") {
-        let line = settings.command.join(" ").replace(char::is_control, "?");
-        if let Ok(description) = unit::quote::value(&line) {
+/// The lines that the options add, each in its section.
+///
+/// # Errors
+/// What systemd would not take, in its own words.
+pub(super) async fn verified(context: &Context, settings: &Settings) -> Result<Vec<Assignment>, Fatal> {
+    let unit = context.unit(Generation::new(1));
+    let verified = context.verified.get(&context.bus.place, &unit, &settings.overrides).await;
+    verified.map_err(|error| see(&context.origin, error)).or_exit(ExitStatus::Usage)
+}
+
+/// An error about what a unit file says, with where to see that.
+fn see(origin: &Origin, error: anyhow::Error) -> anyhow::Error {
+    match origin {
+        Origin::Wrapper { name, .. } => anyhow!("{error:#}. See \"systemctl cat {name}\""),
+        Origin::Terminal { .. } => anyhow!("{error:#}. See \"man systemd.directives\""),
+    }
+}
+
+/// A command from a terminal describes itself.
+fn described(origin: &Origin, mut lines: Vec<Assignment>, words: &[String]) -> Vec<Assignment> {
+    if matches!(origin, Origin::Terminal { .. }) && lines.iter().all(|line| line.key != "Description") {
+        let command = words.join(" ").replace(char::is_control, "?");
+        if let Ok(description) = unit::quote::value(&command) {
             lines.insert(0, Assignment::own(Section::Unit, "Description", description));
         }
     }
-    Ok(lines)
+    lines
 }
 
 /// With these a generation sees other files than procroll does.
@@ -236,33 +252,6 @@ async fn foreign(
             Err(NotStarted::Taken)
         }
     }
-}
-
-/// Refuses a name of which somebody else has a template, since systemd would take generations for instances of that; or
-/// generations.
-pub async fn refuse_taken(place: &Place, link: &Link, origin: &Origin) -> Result<(), Fatal> {
-    let base = origin.base();
-    let refused = |why: String, see: String| {
-        Err(Fatal {
-            exit: ExitStatus::NameTaken,
-            error: anyhow!("{why}. Choose another name for the generations with --unit=NAME. See \"systemctl {see}\""),
-        })
-    };
-    let (template, pattern) = (base.template(), base.pattern());
-    let manager = link.manager().await.or_exit(ExitStatus::Internal)?;
-    if manager.get_unit_file_state(&template).await.is_ok() {
-        return refused(
-            format!("there is a unit {template}, of which {base}@1.service would be an instance"),
-            format!("cat {template}"),
-        );
-    }
-    let listed = manager.list_units_by_patterns(&[], &[&pattern]).await.or_exit(ExitStatus::Internal)?;
-    for (unit, ..) in listed {
-        if let Some(owner) = folder::owner(place, &unit).filter(|owner| *owner != origin.owner()) {
-            return refused(format!("{unit} is a generation of {owner}"), format!("status {unit}"));
-        }
-    }
-    Ok(())
 }
 
 /// Options that systemd has accepted, so that it needn't be asked at each roll.

@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 /// Leaves whatever file tree systemd gave this process for its own, if systemd started it. Whoever calls procroll from a
-/// terminal has chosen the tree himself.
+/// terminal has chosen the tree.
 ///
 /// To be called while there is one thread.
 ///
