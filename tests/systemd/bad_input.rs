@@ -155,6 +155,7 @@ fn a_unit_that_cannot_be_a_wrapper_is_refused(machine: &Machine) {
         let log = machine.log(&format!("{wrapper}.service"));
         assert!(log.contains(said), "{log}");
     }
+    assert!(machine.show("app@blue", "StatusText").contains("it is an instance"), "also where people look first");
     assert_eq!(machine.units("app*@*"), ["app@blue.service"]);
 }
 

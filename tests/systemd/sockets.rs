@@ -61,8 +61,11 @@ fn a_dead_socket_refuses_the_roll(machine: &Machine) {
 fn without_its_socket_a_unit_starts_as_a_plain_one_would(machine: &Machine) {
     machine.write("/etc/systemd/system/web.socket", "[Socket]\nListenStream=127.0.0.1:8000\nConditionPathExists=/no\n");
     machine.unit("web.service", &wrapper("--settle=0", "facts ready run"));
+    machine.ok("systemctl start web");
+    let log = machine.log("web.service");
+    assert!(log.contains("there is a web.socket") && log.contains("Requires=web.socket"), "{log}");
     // Somebody looks at the socket unit, which loads it.
-    machine.ok("systemctl start web && systemctl show web.socket && systemctl reload web");
+    machine.ok("systemctl show web.socket && systemctl reload web");
     let facts: serde_json::Value = serde_json::from_str(&machine.output("web@2.service")).expect("JSON");
     assert!(facts["environment"]["LISTEN_FDS"].is_null());
 }
