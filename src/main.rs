@@ -51,9 +51,8 @@ fn take_environment() -> Caller {
     // SAFETY: this is the first thing that main does, and there is no other thread yet.
     #[allow(unsafe_code)]
     unsafe {
-        for (name, _) in &environment {
-            std::env::remove_var(name);
-        }
+        // It can't fail with the C library that this is linked with.
+        let _ = nix::env::clearenv();
         std::env::set_var("NOTIFY_SOCKET", Place::system().notify_socket);
     }
     Caller { environment, directory: std::env::current_dir().ok() }

@@ -6,14 +6,14 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow};
 
-use crate::backend::service::{Origin, ServiceBackend, refuse_taken, wrapper_settings};
+use crate::backend::service::{Origin, ServiceBackend, active_base, refuse_taken, wrapper_settings};
 use crate::cli::{Caller, Run};
 use crate::exit::{ExitStatus, Fatal, OrExit};
 use crate::manager::{Manager, Signals, status};
 use crate::notify::upstream::{Nobody, Systemd};
 use crate::notify::{Upstream, Word};
 use crate::roll::Exit;
-use crate::settings::{BadName, BaseName, Settings, WrapperName};
+use crate::settings::{BadName, BaseName, Settings, SignalName, WrapperName};
 use crate::systemd::wrapper::{self, Own};
 use crate::systemd::{Bus, Error, Link, Place, mounts, program};
 use crate::unit;
@@ -47,6 +47,7 @@ pub async fn run(run: &Run, caller: &Caller, signals: Signals) -> Result<Exit, F
     match prepare(&bus, &link, &own).await {
         Ok((origin, watchdog)) => {
             drop(link);
+            let signals = signals.of_unit(&own.kill_signals, own.reload_signal).or_exit(ExitStatus::Internal)?;
             let backend = ServiceBackend::new(bus, origin);
             Manager::new(backend, upstream, watchdog).run(signals).await.or_exit(ExitStatus::Internal)
         }
@@ -60,7 +61,7 @@ pub async fn run(run: &Run, caller: &Caller, signals: Signals) -> Result<Exit, F
 /// What the wrapper unit `own` asks for, and how long its watchdog waits.
 async fn prepare(bus: &Bus, link: &Link, own: &Own) -> Result<(Origin, Option<Duration>), Fatal> {
     need_root(Some(own))?;
-    let origin = wrapper_origin(link, own).await?;
+    let origin = wrapper_origin(&bus.place, link, own).await?;
     refuse_taken(&bus.place, link, &origin).await?;
     let watchdog = wrapper::watchdog_usec(link, &own.id).await.or_exit(ExitStatus::Internal)?;
     Ok((origin, Some(watchdog).filter(|usec| *usec != 0).map(Duration::from_micros)))
@@ -101,7 +102,7 @@ fn need_root(own: Option<&Own>) -> Result<(), Fatal> {
 }
 
 /// What the wrapper unit itself asks for.
-async fn wrapper_origin(link: &Link, own: &Own) -> Result<Origin, Fatal> {
+async fn wrapper_origin(place: &Place, link: &Link, own: &Own) -> Result<Origin, Fatal> {
     let refuse = |why: String| Err(Fatal { exit: ExitStatus::UnitRefused, error: anyhow!(why) });
     let id = &own.id;
     let name: WrapperName = match id.parse() {
@@ -118,9 +119,21 @@ async fn wrapper_origin(link: &Link, own: &Own) -> Result<Origin, Fatal> {
     if let unfit @ ("oneshot" | "forking" | "dbus") = own.service_type.as_str() {
         return refuse(format!("{id} can't be rolled: it has Type={unfit}. Make it Type=notify-reload"));
     }
+    if let Some(signal) = own.reload_signal.filter(|signal| own.kill_signals.contains(signal)) {
+        let signal = SignalName::of(signal);
+        return refuse(format!(
+            "{id} can't be rolled: {signal} is its KillSignal= and its ReloadSignal= as well. Choose another for one of them"
+        ));
+    }
     let now = wrapper::read(link, &name).await.or_exit(ExitStatus::UnitRefused)?;
     now.check_fresh(link).await.or_exit(ExitStatus::UnitRefused)?;
-    let settings = wrapper_settings(&name, &now.arguments, now.expands_variables)?;
+    let mut settings = wrapper_settings(&name, &now.arguments, now.expands_variables)?;
+    if let Some(base) = active_base(place, link, id).await.or_exit(ExitStatus::Internal)?
+        && base != *settings.unit.as_ref().unwrap_or(name.base())
+    {
+        tracing::warn!("{id} has generations named {} already, so its --unit= takes a restart", base.pattern());
+        settings.unit = Some(base);
+    }
     advise(own, &now.unit);
     let socket = format!("{}.socket", name.base());
     let knows = now.unit.sockets.contains(&socket) || now.dead_sockets.contains(&socket);
@@ -163,8 +176,7 @@ fn advise(own: &Own, unit: &unit::Wrapper) {
              Do without it"
         );
     }
-    let preserve = unit.service_value("RuntimeDirectoryPreserve").map(|one| one.value.as_str());
-    if unit.sets_any(&["RuntimeDirectory"]) && !matches!(preserve, Some("restart" | "yes")) {
+    if !unit.preserves_runtime_directory() {
         tracing::warn!(
             "{id} has no RuntimeDirectoryPreserve=restart, so a crash of procroll would remove the running generation's \
              RuntimeDirectory=. Give it that"

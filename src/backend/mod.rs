@@ -37,6 +37,8 @@ pub trait Backend {
     fn forget(&mut self, generation: Generation);
     /// Nothing is wanted for now: the backend lets go of whatever it does not need to notice the end of a generation.
     fn rest(&mut self);
+    /// Whether it would hear of a generation's end, as far as it knows.
+    fn is_in_touch(&self) -> bool;
     /// procroll ends: clears away what nobody would look after any more, and returns when that is done.
     fn end(&mut self) -> impl Future<Output = ()>;
     /// What to type to see more about a generation, now or, if procroll `ends`, afterwards.

@@ -129,6 +129,9 @@ fn property(assignment: &str) -> Result<Override, Fatal> {
     if !text::is_key(key) {
         return refuse("the name has other characters than letters and digits");
     }
+    if key == "RuntimeDirectory" {
+        return refuse("it would outlive the generations, or be gone with the first of them. Set it in a wrapper unit");
+    }
     for section in [Section::Unit, Section::Service] {
         let (class, why) = keys::class(section, key);
         if class != Class::Carried {
@@ -210,6 +213,7 @@ mod tests {
         for own in ["ExecStart=/bin/y", "Restart=always", "CollectMode=inactive-or-failed", "PartOf=x.service"] {
             assert!(lines(&["-p", own]).is_err_and(|error| error.contains("procroll's to set")), "{own}");
         }
+        assert!(lines(&["-p", "RuntimeDirectory=x"]).is_err_and(|error| error.contains("in a wrapper unit")));
         for bad in ["Nice", "=1", "Ni ce=1", "[Unit]=1"] {
             assert!(lines(&["-p", bad]).is_err(), "{bad}");
         }

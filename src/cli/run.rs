@@ -87,8 +87,8 @@ pub(super) fn after_long_help() -> String {
     let mut text = String::from(
         "In a wrapper unit (Type=notify-reload, ExecStart=+procroll --systemd-run -- COMMAND) the generations are that \
          unit, read afresh at each roll; from a terminal they have what the options say.\n\n\
-         Signals:\n  HUP        roll: start the next generation, let it settle, stop the old one\n  \
-         TERM, INT  stop all generations, then procroll; the second time, kill them\n\n\
+         Signals:\n  HUP              roll: start the next generation, let it settle, stop the old one\n  \
+         TERM, INT, QUIT  stop all generations, then procroll; the second time, kill them\n\n\
          Exit status: that of the generation that served, if it ends by itself; else\n",
     );
     for status in ExitStatus::ALL {

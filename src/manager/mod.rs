@@ -18,9 +18,13 @@ use crate::notify::{Upstream, Word};
 use crate::roll::{Action, Event, Exit, Failed, Generation, Roll};
 
 /// While something is under way the wrapper's timeout is extended again and again, by more than it takes to do so: how
-/// long that may go on is for the generation's own timeouts to say, which systemd counts.
+/// long that may go on is for the generation's own timeouts to say, which systemd counts. Without a way to hear of that
+/// the wrapper's timeout holds.
 const EXTEND_BY: Duration = Duration::from_secs(30);
 const EXTEND_EVERY: Duration = Duration::from_secs(10);
+const _: () = assert!(EXTEND_EVERY.as_secs() < EXTEND_BY.as_secs());
+/// Most is over before that.
+const EXTEND_FIRST: Duration = Duration::from_millis(100);
 
 /// Runs generations by a backend, and tells an upstream.
 #[derive(Debug)]
@@ -78,13 +82,18 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
     }
 
     fn asked(&mut self, event: Event) -> Option<Exit> {
-        match &event {
+        let word = match &event {
             Event::Reload if self.roll.view().stopping => return None,
             // Each time: systemd may have sent this signal for a reload that began after the last one.
-            Event::Reload if self.up => self.words.push(Word::Reloading),
-            Event::Stop if !self.roll.view().stopping => self.words.push(Word::Stopping),
-            _ => {}
+            Event::Reload if self.up => Some(Word::Reloading),
+            Event::Stop if !self.roll.view().stopping => Some(Word::Stopping),
+            _ => None,
+        };
+        if word.is_some() {
+            // Each has a timeout of its own, whatever that of the last was extended to.
+            self.extend = None;
         }
+        self.words.extend(word);
         self.handle(event)
     }
 
@@ -155,7 +164,7 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
             self.extend = None;
             self.backend.rest();
         } else if self.extend.is_none() {
-            self.extend();
+            self.extend = Some(now() + EXTEND_FIRST);
         }
         self.status();
         self.tell();
@@ -222,8 +231,14 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
     }
 
     fn extend(&mut self) {
-        self.extend = Some(now() + EXTEND_EVERY);
-        self.words.push(Word::Extend(EXTEND_BY));
+        let next = match self.backend.is_in_touch() {
+            true => {
+                self.words.push(Word::Extend(EXTEND_BY));
+                EXTEND_EVERY
+            }
+            false => EXTEND_FIRST,
+        };
+        self.extend = Some(now() + next);
     }
 
     fn next_wake(&self) -> Option<Instant> {

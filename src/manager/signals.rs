@@ -11,29 +11,48 @@ use crate::roll::Event;
 /// The signals that control procroll. Once this exists, none of them kills it.
 #[derive(Debug)]
 pub struct Signals {
-    hangup: Signal,
-    terminate: Signal,
-    interrupt: Signal,
+    stop: Vec<Signal>,
+    reload: Vec<Signal>,
 }
 
 impl Signals {
-    /// Takes over SIGHUP, SIGTERM and SIGINT.
+    /// Takes over SIGTERM, SIGINT and SIGQUIT, which stop, and SIGHUP, which rolls.
     pub fn new() -> io::Result<Self> {
+        let stop = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit()];
         Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            stop: stop.into_iter().map(signal).collect::<Result<_, _>>()?,
+            reload: vec![signal(SignalKind::hangup())?],
         })
+    }
+
+    /// Takes over, as well, the signals by number that a unit's manager uses to `stop` and to `reload` it. SIGHUP means
+    /// what it says there.
+    pub fn of_unit(mut self, stop: &[i32], reload: Option<i32>) -> io::Result<Self> {
+        let hangup = SignalKind::hangup().as_raw_value();
+        if stop.contains(&hangup) {
+            self.reload.clear();
+        }
+        // One that nobody can take over, as SIGKILL, ends procroll, and systemd stops the generations.
+        self.stop.extend(stop.iter().filter_map(|number| signal(SignalKind::from_raw(*number)).ok()));
+        if let Some(number) = reload {
+            self.reload.push(signal(SignalKind::from_raw(number))?);
+        }
+        Ok(self)
     }
 
     /// What the next signal asks for: a stop before a roll. May be dropped and called again.
     pub async fn next(&mut self) -> Event {
         poll_fn(|context| {
-            let stops = [&mut self.terminate, &mut self.interrupt].map(|signal| signal.poll_recv(context).is_ready());
-            if stops.contains(&true) {
+            let mut any = |signals: &mut Vec<Signal>| {
+                // Each of them is polled, to be woken by each.
+                signals.iter_mut().map(|signal| signal.poll_recv(context).is_ready()).fold(false, |any, one| any | one)
+            };
+            if any(&mut self.stop) {
                 Poll::Ready(Event::Stop)
+            } else if any(&mut self.reload) {
+                Poll::Ready(Event::Reload)
             } else {
-                self.hangup.poll_recv(context).map(|_| Event::Reload)
+                Poll::Pending
             }
         })
         .await

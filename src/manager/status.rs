@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use nix::sys::signal::Signal;
-
 use crate::roll::{Death, Failed, Failure, Generation, Stage, View};
+use crate::settings::SignalName;
 
 /// The state in one line: who serves, what goes on, and how the last roll `failed` if it did.
 pub fn status(
@@ -68,10 +67,7 @@ pub fn ended(death: &Death) -> String {
     match death {
         Death::Exited(0) => "exited (Result=success, status=0)".to_owned(),
         Death::Exited(status) => format!("failed (Result=exit-code, status={status})"),
-        Death::Killed(signal) => match Signal::try_from(*signal) {
-            Ok(signal) => format!("was killed (Result=signal, status={signal})"),
-            Err(_) => format!("was killed (Result=signal, status={signal})"),
-        },
+        Death::Killed(signal) => format!("was killed (Result=signal, status={})", SignalName::of(*signal)),
         Death::Failed(result) => format!("failed (Result={result})"),
         Death::Stopped => "was stopped by somebody, or a dependency of it failed".to_owned(),
     }

@@ -38,6 +38,10 @@ impl Backend for FakeBackend {
         self.log("forget", generation);
     }
 
+    fn is_in_touch(&self) -> bool {
+        true
+    }
+
     fn rest(&mut self) {
         self.0.borrow_mut().push("rest".to_owned());
     }
@@ -128,7 +132,7 @@ impl Bench {
 #[tokio::test(start_paused = true)]
 async fn up_when_the_first_generation_serves() {
     let mut bench = Bench::new(None);
-    assert_eq!(bench.taken(), ["start 1", "EXTEND", "STATUS=web@1.service starts"]);
+    assert_eq!(bench.taken(), ["start 1", "STATUS=web@1.service starts"]);
     bench.starts(1);
     assert_eq!(bench.taken(), ["rest", "READY", "STATUS=web@1.service (main PID 101) serves"]);
 }
@@ -139,7 +143,7 @@ async fn a_reload_is_answered_when_the_roll_is_over() {
     bench.manager.asked(Event::Reload);
     assert_eq!(
         bench.taken(),
-        ["start 2", "RELOADING", "EXTEND", "STATUS=web@1.service (main PID 101) serves; web@2.service starts"]
+        ["start 2", "RELOADING", "STATUS=web@1.service (main PID 101) serves; web@2.service starts"]
     );
     bench.starts(2);
     let log = bench.taken();
@@ -193,6 +197,18 @@ async fn the_timeout_is_extended_while_something_goes_on_and_no_longer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stop_in_a_roll_has_a_timeout_of_its_own_to_be_extended() {
+    let mut bench = Bench::serving();
+    for event in [Event::Reload, Event::Stop] {
+        bench.manager.asked(event);
+        bench.taken();
+        tokio::time::advance(EXTEND_FIRST).await;
+        bench.manager.woken();
+        assert_eq!(bench.taken(), ["EXTEND"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_watchdog_is_fed_twice_as_often_as_it_wants() {
     let mut bench = Bench::new(Some(Duration::from_secs(8)));
     bench.starts(1);
@@ -209,7 +225,7 @@ async fn the_watchdog_is_fed_twice_as_often_as_it_wants() {
 async fn a_stop_is_told_and_a_second_one_kills() {
     let mut bench = Bench::serving();
     bench.manager.asked(Event::Stop);
-    assert_eq!(bench.taken(), ["stop 1", "STOPPING", "EXTEND", "STATUS=Stopping web@1.service"]);
+    assert_eq!(bench.taken(), ["stop 1", "STOPPING", "STATUS=Stopping web@1.service"]);
     bench.manager.asked(Event::Reload);
     assert_eq!(bench.taken(), [] as [&str; 0]);
     tokio::time::advance(Duration::from_secs(1)).await;

@@ -46,9 +46,6 @@ pub struct Systemd {
 }
 
 impl Systemd {
-    /// How long the bus may keep somebody who waits for a reload from hearing that it failed.
-    const PATIENCE: Duration = Duration::from_secs(30);
-
     /// The manager of the unit `id`.
     pub fn new(bus: Arc<Bus>, id: String) -> Self {
         let (sender, refused) = mpsc::unbounded_channel();
@@ -66,13 +63,17 @@ impl Upstream for Systemd {
     fn refuse_reload(&mut self) {
         let (bus, id, sender) = (Arc::clone(&self.bus), self.id.clone(), self.sender.clone());
         tokio::spawn(async move {
-            let refused = tokio::time::timeout(Self::PATIENCE, async {
-                wrapper::cancel_reload_job(&bus.insist().await, &id).await
-            });
-            match refused.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!("can't tell whoever reloads {id} that it failed: {error}"),
-                Err(_) => tracing::warn!("can't tell whoever reloads {id} that it failed: no bus"),
+            // Without a bus nobody can be told, and to say that the reload is over would be taken for success: so it
+            // goes on until there is one.
+            loop {
+                match wrapper::cancel_reload_job(&bus.insist().await, &id).await {
+                    Ok(()) => break,
+                    Err(error) if error.is_about_the_connection() => {}
+                    Err(error) => {
+                        tracing::warn!("can't tell whoever reloads {id} that it failed: {error}");
+                        break;
+                    }
+                }
             }
             let _ = sender.send(());
         });

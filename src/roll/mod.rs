@@ -376,6 +376,10 @@ impl Roll {
     }
 
     fn active(&mut self, now: Instant, generation: Generation) {
+        if self.leaving.contains(&generation) {
+            // Somebody has started it anew.
+            self.actions.push_back(Action::Stop(generation));
+        }
         if let State::Rolling { candidate, phase, .. } = &mut self.state
             && *candidate == generation
             && let Phase::Starting { settle, .. } = *phase

@@ -218,6 +218,10 @@ impl World {
     /// G1: the one that serves is asked to stop only after its successor has been active for its settling time.
     fn check_stop(&mut self, generation: Generation) {
         assert!(!self.known[&generation].dead, "a stop of the dead");
+        if self.known[&generation].asked_to_stop {
+            // Once more, of one that somebody has started anew.
+            return;
+        }
         self.know(generation).asked_to_stop = true;
         if self.stop_asked {
             return;

@@ -264,6 +264,14 @@ fn a_stop_clears_away_what_a_failed_roll_left() {
 }
 
 #[test]
+fn an_old_one_that_somebody_starts_anew_is_stopped_again() {
+    let mut story = Story::rolling();
+    story.hear([active(2)]);
+    story.wait(SETTLE);
+    assert_eq!(story.hear([active(1)]), [stop(1)]);
+}
+
+#[test]
 fn a_second_stop_kills() {
     let mut story = Story::rolling();
     story.hear([Event::Stop]);

@@ -14,15 +14,21 @@ pub struct BadSignal;
 /// The real-time signals that are left to programs, SIGRTMIN to SIGRTMAX, as glibc counts them.
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
+impl SignalName {
+    /// The signal of this number, as somebody would write it.
+    pub fn of(number: i32) -> Self {
+        Self(Signal::try_from(number).map_or_else(|_| number.to_string(), |signal| signal.as_str().to_owned()))
+    }
+}
+
 impl std::str::FromStr for SignalName {
     type Err = BadSignal;
 
     fn from_str(text: &str) -> Result<Self, BadSignal> {
         if let Ok(number) = text.parse::<i32>() {
             return match Signal::try_from(number) {
-                Ok(signal) => Ok(Self(signal.as_str().to_owned())),
-                Err(_) if REAL_TIME.contains(&number) => Ok(Self(number.to_string())),
-                Err(_) => Err(BadSignal),
+                Err(_) if !REAL_TIME.contains(&number) => Err(BadSignal),
+                _ => Ok(Self::of(number)),
             };
         }
         let name = text.strip_prefix("SIG").unwrap_or(text);

@@ -3,6 +3,7 @@
 //! A bus grants root 256 connections on a whole host, and a host can have a thousand wrapper units, so at rest procroll
 //! holds none.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct Bus {
     /// Where systemd is.
     pub place: Place,
     live: Mutex<Weak<Connection>>,
+    /// The last attempt to connect was in vain.
+    is_down: AtomicBool,
 }
 
 /// A connection in use; it closes when the last of its clones is dropped.
@@ -31,7 +34,7 @@ pub struct Link(Arc<Connection>);
 impl Bus {
     /// A way to the systemd of this place. Nothing is connected yet.
     pub fn new(place: Place) -> Self {
-        Self { place, live: Mutex::default() }
+        Self { place, live: Mutex::default(), is_down: AtomicBool::new(false) }
     }
 
     /// The connection in use, or a new one.
@@ -39,6 +42,12 @@ impl Bus {
     /// # Errors
     /// [`Error::Unreachable`] where there is no bus, [`Error::NotAllowed`].
     pub async fn connect(&self) -> Result<Link, Error> {
+        let link = self.try_connect().await;
+        self.is_down.store(link.is_err(), Ordering::Relaxed);
+        link
+    }
+
+    async fn try_connect(&self) -> Result<Link, Error> {
         // Only one at a time: what is sent in order must arrive in order, so there must not be two connections.
         let mut live = self.live.lock().await;
         if let Some(connection) = live.upgrade().filter(|connection| !connection.is_closed()) {
@@ -48,14 +57,20 @@ impl Bus {
             Error::Lost(why) | Error::Other(why) => Error::Unreachable(why),
             error => error,
         };
-        let connection = zbus::connection::Builder::address(self.place.bus_address.as_str())
-            .method_timeout(CALL_TIMEOUT)
-            .build()
+        let connecting =
+            zbus::connection::Builder::address(self.place.bus_address.as_str()).method_timeout(CALL_TIMEOUT).build();
+        let connection = tokio::time::timeout(CALL_TIMEOUT, connecting)
             .await
+            .map_err(|_| Error::Unreachable("the bus does not answer".to_owned()))?
             .map_err(unreachable)?;
         let link = Link(Arc::new(connection));
         *live = Arc::downgrade(&link.0);
         Ok(link)
+    }
+
+    /// Whether systemd could be reached when that was last tried.
+    pub fn is_up(&self) -> bool {
+        !self.is_down.load(Ordering::Relaxed)
     }
 
     /// Connects, and tries again for as long as that fails.
@@ -104,7 +119,10 @@ impl Link {
 
     /// Asks a unit to stop. One that is not there has stopped.
     pub async fn stop_unit(&self, name: &str) -> Result<(), Error> {
-        match self.manager().await?.stop_unit(name, "replace").await.map_err(Error::from) {
+        let manager = self.manager().await?;
+        // A frozen unit can't be stopped. It fails where nothing is frozen.
+        let _ = manager.thaw_unit(name).await;
+        match manager.stop_unit(name, "replace").await.map_err(Error::from) {
             Ok(_) | Err(Error::NoSuchUnit(_)) => Ok(()),
             Err(error) => Err(error),
         }

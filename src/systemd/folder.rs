@@ -25,11 +25,7 @@ pub fn path(place: &Place, name: &str) -> PathBuf {
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] if the folder is somebody else's.
 pub fn write(place: &Place, owner: &str, name: &str, drop_ins: &[DropIn]) -> io::Result<()> {
-    // systemd takes no file of such a name for a unit's. An owner writes one unit at a time.
-    let new = place.transient.join(format!("{owner}.procroll"));
-    remove_folder(&new)?;
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(&place.transient)?;
-    fs::DirBuilder::new().mode(0o755).create(&new)?;
+    let new = make_scratch(place, owner)?;
     let written = drop_ins
         .iter()
         .try_for_each(|drop_in| {
@@ -46,11 +42,30 @@ pub fn write(place: &Place, owner: &str, name: &str, drop_ins: &[DropIn]) -> io:
             })
         });
     if written.is_err() {
-        let _ = remove_folder(&new);
+        let _ = remove_scratch(place, owner);
         return written;
     }
     // systemd keeps a list of all unit folders, and makes a new one when this folder's time has changed.
     File::open(&place.watched)?.set_modified(SystemTime::now())
+}
+
+/// Makes an empty folder for `owner` to prepare files in. There is one at a time.
+pub fn make_scratch(place: &Place, owner: &str) -> io::Result<PathBuf> {
+    remove_scratch(place, owner)?;
+    let folder = scratch(place, owner);
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(&place.transient)?;
+    fs::DirBuilder::new().mode(0o755).create(&folder)?;
+    Ok(folder)
+}
+
+/// Removes what a procroll that was killed has left of it.
+pub fn remove_scratch(place: &Place, owner: &str) -> io::Result<()> {
+    remove_folder(&scratch(place, owner))
+}
+
+/// systemd takes no file of such a name for a unit's.
+fn scratch(place: &Place, owner: &str) -> PathBuf {
+    place.transient.join(format!("{owner}.procroll"))
 }
 
 /// Removes the drop-ins of the unit `name`, if there are any. They have to be the caller's own.

@@ -4,14 +4,13 @@
 //! command line that is not good enough.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
-use super::Place;
+use super::{Place, folder};
 use crate::settings::Override;
 use crate::unit::text::{self, Assignment, Section};
 
@@ -22,11 +21,11 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// A line that systemd doesn't know or would ignore, in systemd's own words; or the check can't be made.
-pub async fn verify(place: &Place, name: &str, overrides: &[Override]) -> Result<Vec<Assignment>> {
+pub async fn verify(place: &Place, owner: &str, name: &str, overrides: &[Override]) -> Result<Vec<Assignment>> {
     if overrides.is_empty() {
         return Ok(Vec::new());
     }
-    let scratch = Scratch::new(place)?;
+    let scratch = Scratch::new(place, owner)?;
     let file = scratch.0.join(name);
     // Which section a key belongs to is systemd's to know: each line stands in both, and one of them fits.
     let unit = overrides.iter().map(|one| Assignment::own(Section::Unit, &one.key, &one.value));
@@ -108,13 +107,8 @@ impl<'a> Messages<'a> {
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(place: &Place) -> Result<Self> {
-        let folder = place.transient.with_file_name(format!("procroll-{}", std::process::id()));
-        // One that is there is of a dead process that had our id.
-        let _ = fs::remove_dir_all(&folder);
-        let made = fs::DirBuilder::new().mode(0o700).create(&folder);
-        made.with_context(|| format!("can't make {}", folder.display()))?;
-        Ok(Self(folder))
+    fn new(place: &Place, owner: &str) -> Result<Self> {
+        folder::make_scratch(place, owner).map(Self).context("can't make a folder to check options in")
     }
 }
 

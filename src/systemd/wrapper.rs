@@ -20,6 +20,10 @@ pub struct Own {
     pub restart: String,
     /// `RestartMode=`; none where systemd has no such thing.
     pub restart_mode: Option<String>,
+    /// `KillSignal=` and `RestartKillSignal=`, by number.
+    pub kill_signals: [i32; 2],
+    /// `ReloadSignal=`, by number, with a type that has one.
+    pub reload_signal: Option<i32>,
 }
 
 /// The wrapper as it is now.
@@ -58,8 +62,21 @@ pub async fn own(link: &Link) -> Result<Option<Own>, Error> {
     if service.main_pid().await? != pid {
         return Ok(None);
     }
-    let (service_type, restart) = tokio::try_join!(service.service_type(), service.restart())?;
-    Ok(Some(Own { id, service_type, restart, restart_mode: service.restart_mode().await.ok() }))
+    let (service_type, restart, kill_signal, restart_kill_signal) = tokio::try_join!(
+        service.service_type(),
+        service.restart(),
+        service.kill_signal(),
+        service.restart_kill_signal()
+    )?;
+    let (restart_mode, reload_signal) = tokio::join!(service.restart_mode(), service.reload_signal());
+    Ok(Some(Own {
+        id,
+        restart,
+        restart_mode: restart_mode.ok(),
+        kill_signals: [kill_signal, restart_kill_signal],
+        reload_signal: reload_signal.ok().filter(|_| service_type == "notify-reload"),
+        service_type,
+    }))
 }
 
 /// How often the wrapper wants to hear `WATCHDOG=1`, in µs; 0 for never.
@@ -176,10 +193,8 @@ fn same_identity(wrapper: &Wrapper, user: &str, group: &str, dynamic: bool) -> R
              Type \"systemctl daemon-reload\" and try again"
         );
     }
-    let written = wrapper.service_value("DynamicUser").map_or("no", |one| one.value.as_str());
-    let written = ["1", "y", "yes", "t", "true", "on"].contains(&written.to_ascii_lowercase().as_str());
     ensure!(
-        written == dynamic,
+        wrapper.service_flag("DynamicUser") == dynamic,
         "the files of {id} and what systemd has loaded differ in DynamicUser=. \
          Type \"systemctl daemon-reload\" and try again"
     );

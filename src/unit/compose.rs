@@ -52,6 +52,18 @@ impl Wrapper {
             .filter(|one| !one.value.is_empty())
     }
 
+    /// What a boolean of `[Service]` is in the end, `no` unless it is set.
+    pub fn service_flag(&self, key: &str) -> bool {
+        let value = self.service_value(key).map_or(String::new(), |one| one.value.to_ascii_lowercase());
+        ["1", "y", "yes", "t", "true", "on"].contains(&value.as_str())
+    }
+
+    /// Whether `RuntimeDirectory=` lives on when the wrapper's process is replaced.
+    pub fn preserves_runtime_directory(&self) -> bool {
+        let preserve = self.service_value("RuntimeDirectoryPreserve").map(|one| one.value.as_str());
+        !self.sets_any(&["RuntimeDirectory"]) || matches!(preserve, Some("restart" | "yes"))
+    }
+
     /// Whether any of these keys of `[Service]` is set.
     pub fn sets_any(&self, keys: &[&str]) -> bool {
         keys.iter().any(|key| self.service_value(key).is_some())
@@ -124,6 +136,12 @@ pub enum Unfit {
         /// Why.
         error: Unresolved,
     },
+    /// A directory that the wrapper and its generations would have in different places.
+    #[error(
+        "RuntimeDirectory= with DynamicUser=yes needs RuntimeDirectoryPreserve=restart, else systemd looks for the \
+         directory in two places"
+    )]
+    RuntimeDirectory,
     /// An argument that no unit file can hold.
     #[error("argument {number} of the command ({argument:?}) can't be passed on: {error}")]
     Argument {
@@ -153,6 +171,9 @@ pub enum Unfit {
 pub fn compose(recipe: &Recipe<'_>) -> Result<Vec<DropIn>, Unfit> {
     let mut drop_ins = Vec::new();
     if let Some(wrapper) = recipe.wrapper {
+        if wrapper.service_flag("DynamicUser") && !wrapper.preserves_runtime_directory() {
+            return Err(Unfit::RuntimeDirectory);
+        }
         for (number, source) in wrapper.sources.iter().enumerate() {
             let carried = carry(source, wrapper)?;
             let text = format!("# From {}\n{}", printable(&source.path), text::render(&carried));

@@ -7,6 +7,8 @@ on_each_systemd!(
     the_next_procroll_takes_over_the_running_generation,
     a_roll_left_half_way_is_settled,
     no_request_is_lost_when_procroll_is_killed,
+    what_is_somebody_elses_is_not_taken_over,
+    a_new_name_for_generations_takes_a_restart,
 );
 
 fn kill(machine: &Machine, restarts: &str) {
@@ -60,4 +62,32 @@ fn no_request_is_lost_when_procroll_is_killed(machine: &Machine) {
     let answers = load.stop();
     assert_eq!(Answers { answered: 0, ..answers }, Answers::default(), "lost: {answers:?}");
     assert!(answers.answered > 0);
+}
+
+fn what_is_somebody_elses_is_not_taken_over(machine: &Machine) {
+    machine.ok("systemd-run --quiet --unit=web@7.service sleep infinity");
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    // What procroll was about to write when it was killed.
+    machine.ok("mkdir /run/systemd/transient/web.service.procroll");
+    let pid = machine.show("web@1", "MainPID");
+    kill(machine, "1");
+    machine.wait_for_property("web", "StatusText", &format!("web@1.service (main PID {pid}) serves"));
+    machine.ok("systemctl stop web");
+    assert_eq!(machine.units("web@*"), ["web@7.service"]);
+    assert_eq!(machine.ok("ls /run/systemd/transient"), "web@7.service");
+}
+
+fn a_new_name_for_generations_takes_a_restart(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    let pid = machine.show("web@1", "MainPID");
+    machine.unit("web.service", &wrapper("--settle=0 --unit=new", "ready run"));
+    kill(machine, "1");
+    machine.wait_for_property("web", "StatusText", &format!("web@1.service (main PID {pid}) serves"));
+    assert_ne!(machine.run("systemctl reload web").status, Some(0));
+    let status = machine.show("web", "StatusText");
+    assert!(status.contains("--unit= has changed from web to new, which takes a restart"), "{status}");
+    machine.ok("systemctl restart web");
+    assert_eq!((machine.units("web@*"), machine.units("new@*")), (vec![], vec!["new@1.service".to_owned()]));
 }

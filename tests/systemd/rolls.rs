@@ -1,7 +1,5 @@
 //! What a roll is: G1, G5, and the figures of the main job.
 
-use std::process::Child;
-
 use crate::machine::{Answers, Load, Machine};
 use crate::{SOCKET, gunicorn, with_lines, wrapper};
 
@@ -10,6 +8,9 @@ on_each_systemd!(
     the_old_one_goes_only_when_the_new_one_has_settled,
     no_request_is_lost_in_a_hundred_rolls,
     a_signal_rolls_as_well,
+    an_old_generation_that_is_started_anew_is_stopped_again,
+    a_failed_generation_that_is_started_anew_goes_with_the_next_roll,
+    a_reload_without_a_bus_ends_in_the_truth,
     reloads_during_a_roll_become_one_more_roll,
     templates_are_filled_in,
     a_roll_longer_than_the_units_timeout_is_not_cut_off,
@@ -91,13 +92,16 @@ fn reloads_during_a_roll_become_one_more_roll(machine: &Machine) {
     let reload = || machine.spawn(&["systemctl", "reload", "web"]);
     let first = reload();
     machine.wait_for_property("web@2", "ActiveState", "activating");
-    let crowd: Vec<Child> = (0..5).map(|_| reload()).collect();
-    machine.wait_for("the others to be queued", || {
+    let second = reload();
+    machine.wait_for("the second to be queued", || {
         let jobs = machine.ok("systemctl list-jobs --no-legend web.service");
         jobs.contains("waiting").then_some(())
     });
+    for _ in 0..5 {
+        machine.ok("systemctl reload --no-block web");
+    }
     machine.ok("touch /run/go");
-    for child in std::iter::once(first).chain(crowd) {
+    for child in [first, second] {
         let output = child.wait_with_output().expect("it ends");
         assert!(output.status.success(), "{output:?}");
     }
@@ -152,4 +156,33 @@ fn what_a_wrapper_lacks_is_said(machine: &Machine) {
     // Said in the journal's own terms.
     let warnings = machine.journal("--priority=4..4 --unit=web.service SYSLOG_IDENTIFIER=procroll");
     assert_eq!(warnings.lines().count(), 5, "{warnings}");
+}
+
+fn an_old_generation_that_is_started_anew_is_stopped_again(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0 --shutdown-timeout=2s", "deaf ready run"));
+    machine.ok("systemctl start web && systemctl reload web");
+    // As needrestart does.
+    machine.ok("systemctl restart web@1");
+    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
+}
+
+fn a_failed_generation_that_is_started_anew_goes_with_the_next_roll(machine: &Machine) {
+    machine.ok("touch /run/go");
+    machine.unit("web.service", &wrapper("--settle=0 --ready-timeout=1s", "wait /run/go ready run"));
+    machine.ok("systemctl start web && rm /run/go");
+    assert_ne!(machine.run("systemctl reload web").status, Some(0));
+    machine.ok("touch /run/go && systemctl restart web@2 && systemctl reload web");
+    machine.wait_for("the others to go", || (machine.units("web@*") == ["web@3.service"]).then_some(()));
+}
+
+fn a_reload_without_a_bus_ends_in_the_truth(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    machine.ok("systemctl stop dbus.socket dbus.service");
+    let reload = machine.spawn(&["systemctl", "reload", "web"]);
+    machine.wait_for("the roll to fail", || machine.log("web.service").contains("Roll failed").then_some(()));
+    machine.ok("systemctl start dbus.socket");
+    assert!(!reload.wait_with_output().expect("systemctl reload").status.success());
+    machine.ok("systemctl reload web");
+    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@3.service"]).then_some(()));
 }

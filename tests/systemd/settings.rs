@@ -15,6 +15,7 @@ on_each_systemd!(
     what_is_about_the_wrapper_stays_with_it,
     a_changed_file_is_refused_until_systemd_has_read_it,
     a_masked_wrapper_is_refused,
+    a_runtime_directory_of_a_dynamic_user_is_kept_in_one_place,
     a_variable_among_the_options_is_refused,
 );
 
@@ -241,6 +242,14 @@ fn a_changed_file_is_refused_until_systemd_has_read_it(machine: &Machine) {
         let status = machine.show("web", "StatusText");
         assert!(status.contains("systemd has loaded User=app"), "{status}");
     }
+    let unit = with_lines("User=app\nGroup=daemon", "--settle=0", "ready run");
+    machine.write("/etc/systemd/system/web.service", &unit);
+    machine.ok("touch --date=2001-01-01 /etc/systemd/system/web.service");
+    if machine.show("web", "NeedDaemonReload") == "no" {
+        assert_ne!(machine.run("systemctl reload web").status, Some(0));
+        let status = machine.show("web", "StatusText");
+        assert!(status.contains("say Group=daemon, but systemd has loaded Group="), "{status}");
+    }
 }
 
 fn a_masked_wrapper_is_refused(machine: &Machine) {
@@ -263,4 +272,18 @@ fn a_variable_among_the_options_is_refused(machine: &Machine) {
     let log = machine.log("web.service");
     assert!(log.contains("has a variable among procroll's options: $OPTS"), "{log}");
     assert_eq!(machine.units("web@*"), [] as [&str; 0]);
+}
+
+fn a_runtime_directory_of_a_dynamic_user_is_kept_in_one_place(machine: &Machine) {
+    let lines = "DynamicUser=yes\nRuntimeDirectory=web\nRestartPreventExitStatus=174";
+    machine.unit("web.service", &with_lines(lines, "--settle=0", "ready run"));
+    assert_ne!(machine.run("systemctl start web").status, Some(0));
+    let status = machine.show("web", "StatusText");
+    assert!(status.contains("needs RuntimeDirectoryPreserve=restart"), "{status}");
+    // What it says to do; and then as often as one likes.
+    let lines = format!("{lines}\nRuntimeDirectoryPreserve=restart");
+    machine.unit("web.service", &with_lines(&lines, "--settle=0", "ready run"));
+    for _ in 0..2 {
+        machine.ok("systemctl start web && systemctl reload web && systemctl stop web");
+    }
 }

@@ -14,6 +14,10 @@ on_each_systemd!(
     a_restart_is_a_stop_and_a_start,
     a_stop_longer_than_the_units_timeout_is_not_cut_off,
     a_stop_works_without_procroll,
+    a_stop_in_a_roll_has_a_timeout_of_its_own,
+    the_units_own_signals_are_heard,
+    a_frozen_generation_is_stopped,
+    a_stop_without_a_bus_ends,
 );
 
 /// No unit, no process, no file.
@@ -72,7 +76,7 @@ fn a_deaf_generation_is_killed_after_its_stop_timeout(machine: &Machine) {
 }
 
 fn a_second_signal_kills(machine: &Machine) {
-    machine.unit("web.service", &with_lines("TimeoutStopSec=infinity", "--settle=0", "deaf ready run"));
+    machine.unit("web.service", &with_lines("TimeoutStopSec=infinity", "--settle=0", "leave deaf ready run"));
     machine.ok("systemctl start web");
     let term = "systemctl kill --kill-whom=main --signal=TERM web";
     machine.ok(term);
@@ -112,5 +116,51 @@ fn a_stop_works_without_procroll(machine: &Machine) {
     machine.ok("systemctl start web");
     machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
     machine.wait_for("the generation to follow its wrapper", || machine.units("web@*").is_empty().then_some(()));
+    nothing_is_left(machine);
+}
+
+fn a_stop_in_a_roll_has_a_timeout_of_its_own(machine: &Machine) {
+    machine.ok("touch /run/go");
+    let unit = with_lines("TimeoutStopSec=1s", "--settle=0 --shutdown-timeout=3s", "deaf wait /run/go ready run");
+    machine.unit("web.service", &unit);
+    machine.ok("systemctl start web && rm /run/go && systemctl reload --no-block web");
+    machine.wait_for_property("web@2", "SubState", "start");
+    machine.ok("systemctl stop web");
+    nothing_is_left(machine);
+    assert_eq!(machine.show("web", "Result"), "success");
+}
+
+fn the_units_own_signals_are_heard(machine: &Machine) {
+    let signals = "ReloadSignal=SIGUSR2\nKillSignal=SIGHUP\nRestartKillSignal=SIGWINCH\nTimeoutStopSec=30s";
+    machine.unit("web.service", &with_lines(signals, "--settle=0 --signal=TERM", "ready run"));
+    machine.ok("systemctl start web && systemctl reload web");
+    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
+    assert_eq!(machine.show("web", "NRestarts"), "0");
+    machine.ok("systemctl restart web && systemctl stop web");
+    nothing_is_left(machine);
+    assert_eq!(machine.show("web", "Result"), "success");
+
+    machine.unit("web.service", &with_lines("KillSignal=SIGHUP\nRestartPreventExitStatus=174", "", "ready run"));
+    assert_ne!(machine.run("systemctl start web").status, Some(0));
+    let status = machine.show("web", "StatusText");
+    assert!(status.contains("SIGHUP is its KillSignal= and its ReloadSignal= as well"), "{status}");
+}
+
+fn a_frozen_generation_is_stopped(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web && systemctl freeze web@1 && systemctl reload web");
+    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
+    machine.ok("systemctl freeze web@2 && systemctl stop web");
+    nothing_is_left(machine);
+}
+
+fn a_stop_without_a_bus_ends(machine: &Machine) {
+    machine.unit("web.service", &with_lines("TimeoutStopSec=2s", "--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    machine.ok("systemctl stop dbus.socket dbus.service");
+    machine.ok("systemctl stop web");
+    assert_eq!(machine.run("pgrep --full /usr/bin/[p]ayload").status, Some(1), "no process");
+    // With the bus back all is as before.
+    machine.ok("systemctl start dbus.socket && systemctl reset-failed && systemctl start web && systemctl stop web");
     nothing_is_left(machine);
 }

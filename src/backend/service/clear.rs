@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use super::{Context, Origin, log};
 use crate::roll::{Event, Generation, Inherited, Standing};
-use crate::systemd::generation::Watched;
+use crate::systemd::generation::{State, Watched};
 use crate::systemd::{Error, Link, folder};
 
 /// How long clearing away a dead unit may take. It is not worth keeping anybody waiting for.
@@ -73,9 +73,11 @@ async fn clear(link: &Link, unit: &str) -> Result<(), Error> {
     }
     let manager = link.manager().await?;
     let mut watched = Watched::now(link.clone(), unit).await?;
-    if watched.next().await?.exited {
+    let is_over = |state: &State| state.standing == Standing::Dead && !state.exited;
+    if !is_over(&watched.next().await?) {
+        // Of one that ended nothing runs, unless somebody has started it anew.
         link.stop_unit(unit).await?;
-        watched.until(|state| !state.exited).await?;
+        watched.until(is_over).await?;
     }
     // It fails where there is nothing to do.
     let _ = manager.reset_failed_unit(unit).await;
@@ -99,6 +101,7 @@ pub(super) async fn survey(context: &Context) -> anyhow::Result<Vec<Inherited>> 
         left.push(Inherited { generation, standing: state.standing, settle: settings.settle });
     }
     // Files of a start that procroll did not live to ask for.
+    folder::remove_scratch(place, &owner).context("can't remove what was left of a start")?;
     let started = |unit: &String| listed.iter().any(|(listed, ..)| listed == unit);
     for unit in folder::all(place).filter(|unit| base.number(unit).is_some() && is_ours(unit) && !started(unit)) {
         folder::remove(place, &unit).with_context(|| format!("can't remove what was left of {unit}"))?;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-pub use origin::{Origin, refuse_taken};
+pub use origin::{Origin, active_base, refuse_taken};
 pub use prepare::wrapper_settings;
 
 use super::{Backend, Report};
@@ -217,6 +217,10 @@ impl Backend for ServiceBackend {
             unit.dozes = true;
             unit.run(doze(Arc::clone(&self.context), generation, main));
         }
+    }
+
+    fn is_in_touch(&self) -> bool {
+        self.context.bus.is_up()
     }
 
     async fn end(&mut self) {

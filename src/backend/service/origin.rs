@@ -4,7 +4,7 @@ use anyhow::anyhow;
 
 use crate::exit::{ExitStatus, Fatal, OrExit};
 use crate::settings::{BaseName, Settings, WrapperName};
-use crate::systemd::{Link, Place, folder};
+use crate::systemd::{Error, Link, Place, folder};
 
 /// What generations are made from.
 #[derive(Clone, Debug)]
@@ -50,6 +50,23 @@ impl Origin {
             Self::Terminal { .. } => format!("pid {}", std::process::id()),
         }
     }
+}
+
+/// What the active generations of `owner` are named after, if there are any. An earlier procroll may have been told another
+/// name than this one.
+///
+/// # Errors
+/// If systemd can't be asked.
+pub async fn active_base(place: &Place, link: &Link, owner: &str) -> Result<Option<BaseName>, Error> {
+    for unit in folder::all(place).filter(|unit| folder::owner(place, unit).as_deref() == Some(owner)) {
+        if link.is_loaded(&unit).await?
+            && matches!(link.unit(&unit).await?.active_state().await?.as_str(), "active" | "activating")
+            && let Some(Ok(base)) = unit.split_once('@').map(|(base, _)| base.parse())
+        {
+            return Ok(Some(base));
+        }
+    }
+    Ok(None)
 }
 
 /// Refuses a name of which somebody else has a template, since systemd would take generations for instances of that; or

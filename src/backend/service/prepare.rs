@@ -11,7 +11,7 @@ use crate::cli::{self, Parsed};
 use crate::exit::{ExitStatus, Fatal, OrExit};
 use crate::roll::Generation;
 use crate::settings::{Override, Settings, WrapperName, template};
-use crate::systemd::{Link, Place, folder, program, verify, wrapper};
+use crate::systemd::{Link, folder, program, verify, wrapper};
 use crate::unit::text::{Assignment, Section};
 use crate::unit::{self, Command, DropIn, Recipe, compose};
 
@@ -87,7 +87,8 @@ pub(super) async fn prepare(context: &Context, link: &Link, generation: Generati
         settings: &overrides,
         foreign: &foreign,
     });
-    Ok(Prepared { drop_ins: drop_ins.or_exit(ExitStatus::UnitRefused)?, settle: settings.settle })
+    let drop_ins = drop_ins.map_err(|error| see(&context.origin, error.into())).or_exit(ExitStatus::UnitRefused)?;
+    Ok(Prepared { drop_ins, settle: settings.settle })
 }
 
 /// What the wrapper's `ExecStart=` asks for. `arguments` are as systemd has them: what `%` stands for is in, what `$`
@@ -171,7 +172,7 @@ fn same_base(origin: &Origin, settings: &Settings) -> Result<(), Fatal> {
 /// What systemd would not take, in its own words.
 pub(super) async fn verified(context: &Context, settings: &Settings) -> Result<Vec<Assignment>, Fatal> {
     let unit = context.unit(Generation::new(1));
-    let verified = context.verified.get(&context.bus.place, &unit, &settings.overrides).await;
+    let verified = context.verified.get(context, &unit, &settings.overrides).await;
     verified.map_err(|error| see(&context.origin, error)).or_exit(ExitStatus::Usage)
 }
 
@@ -259,12 +260,12 @@ async fn foreign(
 pub(super) struct Verified(tokio::sync::Mutex<Option<(Vec<Override>, Vec<Assignment>)>>);
 
 impl Verified {
-    async fn get(&self, place: &Place, unit: &str, overrides: &[Override]) -> anyhow::Result<Vec<Assignment>> {
+    async fn get(&self, context: &Context, unit: &str, overrides: &[Override]) -> anyhow::Result<Vec<Assignment>> {
         let mut last = self.0.lock().await;
         match &*last {
             Some((known, lines)) if known == overrides => Ok(lines.clone()),
             _ => {
-                let lines = verify::verify(place, unit, overrides).await?;
+                let lines = verify::verify(&context.bus.place, &context.origin.owner(), unit, overrides).await?;
                 ensure!(lines.len() == overrides.len(), "systemd-analyze verify was misread");
                 *last = Some((overrides.to_vec(), lines.clone()));
                 Ok(lines)
