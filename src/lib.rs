@@ -18,6 +18,7 @@
 //! - [`manager`] has the only `select!`.
 //! - [`backend`] runs generations; [`systemd`] is what it needs of systemd; [`notify`] is what the wrapper's manager is
 //!   told.
+//! - [`run`] puts the parts together, with as few [`privileges`] as they need.
 
 pub mod backend;
 pub mod cli;
@@ -25,6 +26,7 @@ pub mod exit;
 pub mod log;
 pub mod manager;
 pub mod notify;
+pub mod privileges;
 pub mod roll;
 pub mod run;
 pub mod settings;

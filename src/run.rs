@@ -12,6 +12,7 @@ use crate::exit::{ExitStatus, Fatal, OrExit};
 use crate::manager::{Manager, Signals, status};
 use crate::notify::upstream::{Nobody, Systemd};
 use crate::notify::{Upstream, Word};
+use crate::privileges;
 use crate::roll::Exit;
 use crate::settings::{BadName, BaseName, Settings, SignalName, WrapperName};
 use crate::systemd::wrapper::{self, Own};
@@ -26,6 +27,7 @@ pub async fn run(run: &Run, caller: &Caller, signals: Signals) -> Result<Exit, F
     let settings = run.check(Some(caller))?;
     if rustix::process::geteuid().is_root() {
         mounts::enter_systemds().map_err(no_view)?;
+        privileges::drop().context("can't give up privileges").or_exit(ExitStatus::Internal)?;
     }
     let bus = Arc::new(Bus::new(Place::system()));
     let link = bus.connect().await.map_err(unreachable)?;

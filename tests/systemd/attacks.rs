@@ -8,6 +8,7 @@ on_each_systemd!(
     the_applications_file_tree_is_not_systemds,
     nothing_is_written_where_an_application_can_plant_links,
     a_drop_in_that_cannot_be_hidden_is_refused,
+    procroll_has_no_capability_that_it_does_not_need,
 );
 
 fn a_forged_signal_is_not_systemds(machine: &Machine) {
@@ -92,4 +93,20 @@ fn a_drop_in_that_cannot_be_hidden_is_refused(machine: &Machine) {
     assert!(status.contains(&format!("what is in {folder} would apply to web@2.service as well")), "{status}");
     assert_eq!(machine.run("ls /var/owned").stdout, "");
     assert_eq!(machine.units("web@*"), ["web@1.service"]);
+}
+
+fn procroll_has_no_capability_that_it_does_not_need(machine: &Machine) {
+    machine.unit("web.service", &with_lines("User=app\nAmbientCapabilities=CAP_NET_BIND_SERVICE", "", "ready run"));
+    // For its owner and systemd to read.
+    machine.ok("chown app /etc/systemd/system/web.service && chmod 400 /etc/systemd/system/web.service");
+    machine.ok("systemctl daemon-reload && systemctl start web && systemctl reload web");
+    let status = machine.ok(&format!("cat /proc/{}/status", machine.show("web", "MainPID")));
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).expect(name).trim().to_owned();
+    // CAP_DAC_READ_SEARCH is the third.
+    let sets = ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"].map(field);
+    assert_eq!(sets.map(|set| u64::from_str_radix(&set, 16).expect("a number")), [0, 4, 4, 4, 0]);
+    assert_eq!(field("NoNewPrivs:"), "1");
+    // What the generation has is its unit's to say.
+    let status = machine.ok(&format!("cat /proc/{}/status", machine.show("web@2", "MainPID")));
+    assert!(status.contains("CapEff:\t0000000000000400"), "{status}");
 }
