@@ -33,6 +33,8 @@ pub trait Backend {
     fn stop(&mut self, generation: Generation);
     /// Kills all processes of a generation.
     fn kill(&mut self, generation: Generation);
+    /// Sends a signal to the main process of a generation.
+    fn pass_on(&mut self, generation: Generation, signal: i32);
     /// Clears away what is left of a dead generation. Ends in `Gone`.
     fn forget(&mut self, generation: Generation);
     /// Nothing is wanted for now: the backend lets go of whatever it does not need to notice the end of a generation.

@@ -88,7 +88,8 @@ pub(super) fn after_long_help() -> String {
         "In a wrapper unit (Type=notify-reload, ExecStart=+procroll --systemd-run -- COMMAND) the generations are that \
          unit, read afresh at each roll; from a terminal they have what the options say.\n\n\
          Signals:\n  HUP              roll: start the next generation, let it settle, stop the old one\n  \
-         TERM, INT, QUIT  stop all generations, then procroll; the second time, kill them\n\n\
+         TERM, INT, QUIT  stop all generations, then procroll; the second time, kill them\n  \
+         in a unit: USR1, USR2, WINCH, TTIN, TTOU\n                   go to the main process of the generation that serves\n\n\
          Exit status: that of the generation that served, if it ends by itself; else\n",
     );
     for status in ExitStatus::ALL {

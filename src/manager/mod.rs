@@ -11,11 +11,12 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-pub use signals::Signals;
+pub use signals::{Request, Signals};
 
 use crate::backend::{Backend, Report};
 use crate::notify::{Upstream, Word};
 use crate::roll::{Action, Event, Exit, Failed, Generation, Roll};
+use crate::settings::SignalName;
 
 /// While something is under way the wrapper's timeout is extended again and again, by more than it takes to do so: how
 /// long that may go on is for the generation's own timeouts to say, which systemd counts. Without a way to hear of that
@@ -73,7 +74,7 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
             }
             let wake = self.next_wake();
             exit = tokio::select! {
-                event = signals.next() => self.asked(event),
+                request = signals.next() => self.asked(request),
                 report = self.backend.report() => self.report(report),
                 () = self.upstream.refused() => self.refused(),
                 () = sleep_until(wake) => self.woken(),
@@ -81,13 +82,20 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
         }
     }
 
-    fn asked(&mut self, event: Event) -> Option<Exit> {
-        let word = match &event {
-            Event::Reload if self.roll.view().stopping => return None,
+    fn asked(&mut self, request: Request) -> Option<Exit> {
+        let view = self.roll.view();
+        let (event, word) = match request {
+            Request::PassOn(signal) => {
+                match view.serving {
+                    Some(serving) => self.backend.pass_on(serving, signal),
+                    None => tracing::warn!("nobody serves whom {} could be passed on to", SignalName::of(signal)),
+                }
+                return None;
+            }
+            Request::Reload if view.stopping => return None,
             // Each time: systemd may have sent this signal for a reload that began after the last one.
-            Event::Reload if self.up => Some(Word::Reloading),
-            Event::Stop if !self.roll.view().stopping => Some(Word::Stopping),
-            _ => None,
+            Request::Reload => (Event::Reload, self.up.then_some(Word::Reloading)),
+            Request::Stop => (Event::Stop, (!view.stopping).then_some(Word::Stopping)),
         };
         if word.is_some() {
             // Each has a timeout of its own, whatever that of the last was extended to.

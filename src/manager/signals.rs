@@ -1,60 +1,79 @@
-//! Signals to procroll, as events.
+//! Signals to procroll, as requests.
 
 use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
+use nix::sys::signal::Signal as Number;
+use nix::sys::signal::Signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::roll::Event;
-
-/// The signals that control procroll. Once this exists, none of them kills it.
-#[derive(Debug)]
-pub struct Signals {
-    stop: Vec<Signal>,
-    reload: Vec<Signal>,
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Stop everything; the second time, kill it.
+    Stop,
+    /// Roll.
+    Reload,
+    /// Pass this signal on to the generation that serves.
+    PassOn(i32),
 }
+
+/// What services take for requests of their own: to open their logs anew, to have one worker more or less.
+const PASSED_ON: [Number; 5] = [SIGUSR1, SIGUSR2, SIGWINCH, SIGTTIN, SIGTTOU];
+
+/// The signals that procroll hears. Once this exists, none of them kills it.
+#[derive(Debug)]
+pub struct Signals(Vec<(Request, Signal)>);
 
 impl Signals {
     /// Takes over SIGTERM, SIGINT and SIGQUIT, which stop, and SIGHUP, which rolls.
     pub fn new() -> io::Result<Self> {
-        let stop = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit()];
-        Ok(Self {
-            stop: stop.into_iter().map(signal).collect::<Result<_, _>>()?,
-            reload: vec![signal(SignalKind::hangup())?],
-        })
+        let mut signals = Self(Vec::new());
+        for stop in [SIGTERM, SIGINT, SIGQUIT] {
+            signals.add(Request::Stop, stop as i32)?;
+        }
+        signals.add(Request::Reload, SIGHUP as i32)?;
+        Ok(signals)
     }
 
-    /// Takes over, as well, the signals by number that a unit's manager uses to `stop` and to `reload` it. SIGHUP means
-    /// what it says there.
+    /// Takes over, as well, the signals by number that a unit's manager uses to `stop` and to `reload` it, and those that
+    /// people send to a service. (At a terminal some of these come with a window that changes its size.)
     pub fn of_unit(mut self, stop: &[i32], reload: Option<i32>) -> io::Result<Self> {
-        let hangup = SignalKind::hangup().as_raw_value();
-        if stop.contains(&hangup) {
-            self.reload.clear();
+        let theirs = |number: i32| stop.contains(&number) || reload == Some(number);
+        self.0.retain(|(request, _)| *request != Request::Reload || !theirs(SIGHUP as i32));
+        for number in stop {
+            // One that nobody can take over, as SIGKILL, ends procroll, and systemd stops the generations.
+            let _ = self.add(Request::Stop, *number);
         }
-        // One that nobody can take over, as SIGKILL, ends procroll, and systemd stops the generations.
-        self.stop.extend(stop.iter().filter_map(|number| signal(SignalKind::from_raw(*number)).ok()));
         if let Some(number) = reload {
-            self.reload.push(signal(SignalKind::from_raw(number))?);
+            self.add(Request::Reload, number)?;
+        }
+        for number in PASSED_ON.map(|signal| signal as i32).into_iter().filter(|number| !theirs(*number)) {
+            self.add(Request::PassOn(number), number)?;
         }
         Ok(self)
     }
 
-    /// What the next signal asks for: a stop before a roll. May be dropped and called again.
-    pub async fn next(&mut self) -> Event {
-        poll_fn(|context| {
-            let mut any = |signals: &mut Vec<Signal>| {
-                // Each of them is polled, to be woken by each.
-                signals.iter_mut().map(|signal| signal.poll_recv(context).is_ready()).fold(false, |any, one| any | one)
-            };
-            if any(&mut self.stop) {
-                Poll::Ready(Event::Stop)
-            } else if any(&mut self.reload) {
-                Poll::Ready(Event::Reload)
-            } else {
-                Poll::Pending
-            }
+    fn add(&mut self, request: Request, number: i32) -> io::Result<()> {
+        self.0.push((request, signal(SignalKind::from_raw(number))?));
+        Ok(())
+    }
+
+    /// What the next signal asks for: a stop before anything else. May be dropped and called again.
+    pub async fn next(&mut self) -> Request {
+        poll_fn(|context| match self.poll(context, |request| *request == Request::Stop) {
+            Poll::Ready(request) => Poll::Ready(request),
+            Poll::Pending => self.poll(context, |_| true),
         })
         .await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>, which: impl Fn(&Request) -> bool) -> Poll<Request> {
+        let mut those = self.0.iter_mut().filter(|(request, _)| which(request));
+        match those.find_map(|(request, signal)| signal.poll_recv(context).is_ready().then_some(*request)) {
+            Some(request) => Poll::Ready(request),
+            None => Poll::Pending,
+        }
     }
 }

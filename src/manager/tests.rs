@@ -34,6 +34,10 @@ impl Backend for FakeBackend {
         self.log("kill", generation);
     }
 
+    fn pass_on(&mut self, generation: Generation, signal: i32) {
+        self.0.borrow_mut().push(format!("signal {generation} {signal}"));
+    }
+
     fn forget(&mut self, generation: Generation) {
         self.log("forget", generation);
     }
@@ -140,7 +144,7 @@ async fn up_when_the_first_generation_serves() {
 #[tokio::test(start_paused = true)]
 async fn a_reload_is_answered_when_the_roll_is_over() {
     let mut bench = Bench::serving();
-    bench.manager.asked(Event::Reload);
+    bench.manager.asked(Request::Reload);
     assert_eq!(
         bench.taken(),
         ["start 2", "RELOADING", "STATUS=web@1.service (main PID 101) serves; web@2.service starts"]
@@ -156,7 +160,7 @@ async fn a_reload_is_answered_when_the_roll_is_over() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_roll_refuses_the_reload_and_then_ends_it() {
     let mut bench = Bench::serving();
-    bench.manager.asked(Event::Reload);
+    bench.manager.asked(Request::Reload);
     bench.taken();
     bench.dies(2);
     // Not ready before it was refused: that would tell whoever waits that it went well.
@@ -176,8 +180,8 @@ async fn a_failed_roll_refuses_the_reload_and_then_ends_it() {
 #[tokio::test(start_paused = true)]
 async fn each_request_tells_systemd_that_its_signal_was_heard() {
     let mut bench = Bench::serving();
-    bench.manager.asked(Event::Reload);
-    bench.manager.asked(Event::Reload);
+    bench.manager.asked(Request::Reload);
+    bench.manager.asked(Request::Reload);
     let count = bench.taken().iter().filter(|line| *line == "RELOADING").count();
     assert_eq!(count, 2);
 }
@@ -186,7 +190,7 @@ async fn each_request_tells_systemd_that_its_signal_was_heard() {
 async fn the_timeout_is_extended_while_something_goes_on_and_no_longer() {
     let mut bench = Bench::serving();
     assert_eq!(bench.manager.next_wake(), None, "nothing wakes it at rest");
-    bench.manager.asked(Event::Reload);
+    bench.manager.asked(Request::Reload);
     bench.taken();
     let wake = bench.manager.next_wake().expect("a roll goes on");
     tokio::time::sleep_until(wake.into()).await;
@@ -199,8 +203,8 @@ async fn the_timeout_is_extended_while_something_goes_on_and_no_longer() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_in_a_roll_has_a_timeout_of_its_own_to_be_extended() {
     let mut bench = Bench::serving();
-    for event in [Event::Reload, Event::Stop] {
-        bench.manager.asked(event);
+    for request in [Request::Reload, Request::Stop] {
+        bench.manager.asked(request);
         bench.taken();
         tokio::time::advance(EXTEND_FIRST).await;
         bench.manager.woken();
@@ -224,12 +228,12 @@ async fn the_watchdog_is_fed_twice_as_often_as_it_wants() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_is_told_and_a_second_one_kills() {
     let mut bench = Bench::serving();
-    bench.manager.asked(Event::Stop);
+    bench.manager.asked(Request::Stop);
     assert_eq!(bench.taken(), ["stop 1", "STOPPING", "STATUS=Stopping web@1.service"]);
-    bench.manager.asked(Event::Reload);
+    bench.manager.asked(Request::Reload);
     assert_eq!(bench.taken(), [] as [&str; 0]);
     tokio::time::advance(Duration::from_secs(1)).await;
-    bench.manager.asked(Event::Stop);
+    bench.manager.asked(Request::Stop);
     assert_eq!(bench.taken(), ["kill 1"]);
     assert_eq!(bench.dies(1), None);
     let gone = bench.manager.report(Report::Event(Event::Gone(generation(1))));
@@ -252,11 +256,23 @@ async fn its_end_says_which_unit_and_how() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_told_in_its_own_words() {
     let mut bench = Bench::serving();
-    bench.manager.asked(Event::Reload);
+    bench.manager.asked(Request::Reload);
     bench.taken();
     let refusal = Refusal { reason: "web.service is masked".to_owned(), exit: crate::exit::ExitStatus::UnitRefused };
     bench.manager.report(Report::Event(Event::Refused(generation(2), refusal)));
     let log = bench.taken();
     let status = log.last().expect("a status");
     assert!(status.ends_with("last roll failed: web@2.service was not started: web.service is masked"), "{log:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn signals_for_the_service_go_to_the_one_that_serves() {
+    let mut bench = Bench::new(None);
+    bench.manager.asked(Request::PassOn(10));
+    assert!(!bench.taken().iter().any(|line| line.starts_with("signal")), "nobody serves yet");
+    bench.starts(1);
+    bench.manager.asked(Request::Reload);
+    bench.taken();
+    bench.manager.asked(Request::PassOn(10));
+    assert_eq!(bench.taken(), ["signal 1 10"]);
 }

@@ -137,6 +137,11 @@ impl Link {
         }
     }
 
+    /// Sends a signal to a unit's main process.
+    pub async fn signal_main(&self, name: &str, signal: i32) -> Result<(), Error> {
+        Ok(self.manager().await?.kill_unit(name, "main", signal).await?)
+    }
+
     /// A service's properties.
     pub async fn service(&self, name: &str) -> Result<ServiceProxy<'static>, Error> {
         let path = super::manager::unit_path(name);

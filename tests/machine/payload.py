@@ -8,6 +8,7 @@ exit STATUS      exit
 kill SIGNAL      be killed by a signal
 wait PATH        go on when PATH exists
 deaf             ignore SIGTERM from now on
+heed SIGNAL      print the name of a signal whenever it comes
 leave            leave a child behind that ignores SIGTERM
 run              do nothing until told to stop
 """
@@ -77,6 +78,8 @@ def main():
                 time.sleep(0.005)
         elif step == "deaf":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        elif step == "heed":
+            signal.signal(getattr(signal, next(steps)), lambda number, _: print(signal.Signals(number).name, flush=True))
         elif step == "leave":
             subprocess.Popen(["sh", "-c", "trap '' TERM; while :; do sleep 1000; done"])
         elif step == "run":

@@ -8,6 +8,7 @@ on_each_systemd!(
     the_old_one_goes_only_when_the_new_one_has_settled,
     no_request_is_lost_in_a_hundred_rolls,
     a_signal_rolls_as_well,
+    signals_for_the_service_reach_the_one_that_serves,
     an_old_generation_that_is_started_anew_is_stopped_again,
     a_failed_generation_that_is_started_anew_goes_with_the_next_roll,
     a_reload_without_a_bus_ends_in_the_truth,
@@ -185,4 +186,19 @@ fn a_reload_without_a_bus_ends_in_the_truth(machine: &Machine) {
     assert!(!reload.wait_with_output().expect("systemctl reload").status.success());
     machine.ok("systemctl reload web");
     machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@3.service"]).then_some(()));
+}
+
+fn signals_for_the_service_reach_the_one_that_serves(machine: &Machine) {
+    let signals = ["SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGTTIN", "SIGTTOU"];
+    let heed = signals.map(|signal| format!("heed {signal} ")).concat();
+    machine.unit("web.service", &wrapper("--settle=0", &format!("{heed} ready run")));
+    machine.ok("systemctl start web && systemctl reload web");
+    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
+    for signal in signals {
+        machine.ok(&format!("systemctl kill --signal={signal} web"));
+        machine
+            .wait_for("the signal", || (machine.output("web@2.service").lines().last() == Some(signal)).then_some(()));
+    }
+    assert_eq!(machine.output("web@2.service").lines().collect::<Vec<_>>(), signals);
+    assert_eq!(machine.show("web", "NRestarts"), "0");
 }

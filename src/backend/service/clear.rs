@@ -1,4 +1,4 @@
-//! Stops generations, clears them away, and finds those that an earlier procroll left.
+//! Stops and signals generations, clears them away, and finds those that an earlier procroll left.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,12 @@ pub(super) async fn stop(context: Arc<Context>, generation: Generation) {
 pub(super) async fn kill(context: Arc<Context>, generation: Generation) {
     let unit = &context.unit(generation);
     insist(&context, "kill", unit, |link| async move { link.kill_unit(unit).await }).await;
+}
+
+/// Sends a signal to the unit's main process.
+pub(super) async fn pass_on(context: Arc<Context>, generation: Generation, signal: i32) {
+    let unit = &context.unit(generation);
+    insist(&context, "pass a signal on to", unit, |link| async move { link.signal_main(unit, signal).await }).await;
 }
 
 /// Takes back a start: returns when nothing of it is left.

@@ -207,6 +207,10 @@ impl Backend for ServiceBackend {
         }
     }
 
+    fn pass_on(&mut self, generation: Generation, signal: i32) {
+        self.call(move |context| clear::pass_on(context, generation, signal));
+    }
+
     fn forget(&mut self, generation: Generation) {
         self.call(move |context| clear::forget(context, generation));
     }
