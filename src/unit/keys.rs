@@ -1,4 +1,8 @@
 //! Which keys of a wrapper's unit its generations get: one table, the only truth. What isn't in it is carried as it is.
+//!
+//! What a unit is about by itself stands in it even if it is carried: all of `[Unit]` but its conditions, and what
+//! `[Service]` alone has. (What `[Mount]` has as well is systemd.exec(5)'s and its like, and says how a process is run.)
+//! A test goes through what each systemd knows.
 
 use super::text::Section;
 
@@ -13,7 +17,7 @@ pub enum Class {
     Dropped,
 }
 
-use Class::{Dropped, Own};
+use Class::{Carried, Dropped, Own};
 
 type Row = (Class, Section, &'static [&'static str], &'static str);
 
@@ -117,6 +121,7 @@ pub const TABLE: &[Row] = &[
             "RestartMaxDelaySec",
             "RestartMode",
             "RestartPreventExitStatus",
+            "RestartRandomizedDelaySec",
             "RestartSec",
             "RestartSteps",
         ],
@@ -137,7 +142,7 @@ pub const TABLE: &[Row] = &[
     (
         Dropped,
         Section::Service,
-        &["ExecReload", "ExecReloadPost"],
+        &["ExecReload", "ExecReloadPost", "RefreshOnReload"],
         "reload of the wrapper is a roll; a generation is not reloaded",
     ),
     (
@@ -146,6 +151,67 @@ pub const TABLE: &[Row] = &[
         &["BusName", "GuessMainPID", "PIDFile"],
         "they belong to Type=dbus and Type=forking, of which two can't live side by side",
     ),
+    (Dropped, Section::Service, &["LUOSession"], "a session that outlives a live update of the kernel has one owner"),
+    (
+        Carried,
+        Section::Unit,
+        &["After", "Before"],
+        "so that at shutdown a generation stops in the wrapper's place; the wrapper itself is not among them",
+    ),
+    (
+        Carried,
+        Section::Unit,
+        &["RequiresMountsFor", "WantsMountsFor"],
+        "a generation needs its files as the wrapper does, and after they are there",
+    ),
+    (
+        Carried,
+        Section::Unit,
+        &["DefaultDependencies", "IgnoreOnIsolate", "SurviveFinalKillSignal"],
+        "a generation lives in the same part of the boot and the shutdown",
+    ),
+    (Carried, Section::Unit, &["JoinsNamespaceOf"], "with whom a service shares its /tmp or its network"),
+    (Carried, Section::Unit, &["Description", "Documentation"], "what people read"),
+    (
+        Carried,
+        Section::Service,
+        &["ExecCondition", "ExecStartPre", "ExecStartPost", "ExecStop", "ExecStopPost"],
+        "a generation is started and stopped as the service would be; systemd runs them for the wrapper as well",
+    ),
+    (
+        Carried,
+        Section::Service,
+        &[
+            "TimeoutAbortSec",
+            "TimeoutSec",
+            "TimeoutStartFailureMode",
+            "TimeoutStartSec",
+            "TimeoutStopFailureMode",
+            "TimeoutStopSec",
+            "WatchdogSec",
+        ],
+        "systemd counts them for a generation; procroll has those of the wrapper extended, and feeds its watchdog",
+    ),
+    (
+        Carried,
+        Section::Service,
+        &["ExitType", "NotifyAccess", "OOMPolicy", "ReloadSignal", "SuccessExitStatus"],
+        "what counts as ready, as an end, and as a good one, is the application's to say",
+    ),
+    (
+        Carried,
+        Section::Service,
+        &[
+            "FileDescriptorStoreMax",
+            "FileDescriptorStorePreserve",
+            "NonBlocking",
+            "OpenFile",
+            "USBFunctionDescriptors",
+            "USBFunctionStrings",
+        ],
+        "each generation has descriptors of its own",
+    ),
+    (Carried, Section::Service, &["PermissionsStartOnly", "RootDirectoryStartOnly"], "they say how commands are run"),
 ];
 
 /// The class of a key, and why, if it isn't simply carried.

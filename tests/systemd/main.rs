@@ -29,6 +29,7 @@ mod attacks;
 mod bad_input;
 mod crashes;
 mod failures;
+mod keys;
 mod rest;
 mod rolls;
 mod settings;
