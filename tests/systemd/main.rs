@@ -30,6 +30,7 @@ mod bad_input;
 mod crashes;
 mod failures;
 mod keys;
+mod properties;
 mod rest;
 mod rolls;
 mod settings;
