@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     match serve(&run, &caller) {
         Ok(exit) => end(&exit),
         Err(fatal) => {
-            tracing::error!("{fatal}");
+            log::tell_refused(&fatal);
             fatal.exit.into()
         }
     }
@@ -87,7 +87,7 @@ fn show(text: &str) -> ExitCode {
 /// An error from before messages were set up.
 fn fail(caller: &Caller, fatal: &Fatal) -> ExitCode {
     log::init(Verbosity::Normal, journal_stream(caller));
-    tracing::error!("{fatal}");
+    log::tell_refused(fatal);
     fatal.exit.into()
 }
 

@@ -19,6 +19,8 @@ pub enum Report {
         /// Its main process, for people; none if it has none just now.
         main_pid: Option<u32>,
     },
+    /// A generation has this invocation id from now on, for the log.
+    Invoked(Generation, String),
     /// Anything else that happened to a generation.
     Event(Event),
 }

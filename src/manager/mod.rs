@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 pub use signals::{Request, Signals};
 
 use crate::backend::{Backend, Report};
+use crate::log::{self, About};
 use crate::notify::{Upstream, Word};
 use crate::roll::{Action, Event, Exit, Failed, Generation, Roll};
 use crate::settings::SignalName;
@@ -35,6 +36,8 @@ pub struct Manager<B, U> {
     upstream: U,
     /// Main processes, for people.
     pids: BTreeMap<Generation, u32>,
+    /// Invocation ids, for the log.
+    invocations: BTreeMap<Generation, String>,
     /// How often the upstream wants to hear that we live, and when next.
     watchdog: Option<(Duration, Instant)>,
     /// When the upstream's timeout is to be extended next.
@@ -55,6 +58,7 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
             backend,
             upstream,
             pids: BTreeMap::new(),
+            invocations: BTreeMap::new(),
             watchdog,
             extend: None,
             up: false,
@@ -108,10 +112,16 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
     fn report(&mut self, report: Report) -> Option<Exit> {
         match report {
             Report::Event(event) => {
-                if let Event::Dead { generation, .. } = &event {
-                    self.pids.remove(generation);
+                match &event {
+                    Event::Dead { generation, .. } => drop(self.pids.remove(generation)),
+                    Event::Gone(generation) => drop(self.invocations.remove(generation)),
+                    _ => {}
                 }
                 self.handle(event)
+            }
+            Report::Invoked(generation, id) => {
+                self.invocations.insert(generation, id);
+                None
             }
             Report::Active { generation, main_pid } => {
                 match main_pid {
@@ -183,38 +193,44 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
         match outcome {
             Ok(generation) => {
                 let unit = self.backend.name(generation);
-                match self.pids.get(&generation) {
-                    Some(pid) => tracing::info!("{unit} serves (main PID {pid})"),
-                    None => tracing::info!("{unit} serves"),
-                }
+                let serves = match self.pids.get(&generation) {
+                    Some(pid) => format!("{unit} serves (main PID {pid})"),
+                    None => format!("{unit} serves"),
+                };
+                self.log(About::Serves, generation, &serves);
                 self.up = true;
                 self.words.push(Word::Ready);
             }
             Err(failed) => {
                 let why = self.failure(&failed, false);
-                match self.roll.view().serving {
-                    Some(serving) => {
-                        tracing::error!("Roll failed, {} serves on: {why}", self.backend.name(serving));
-                    }
-                    None => tracing::error!("Roll failed, and nobody serves any more: {why}"),
-                }
+                let who = match self.roll.view().serving {
+                    Some(serving) => format!("{} serves on", self.backend.name(serving)),
+                    None => "and nobody serves any more".to_owned(),
+                };
+                self.log(About::RollFailed, failed.generation, &format!("Roll failed, {who}: {why}"));
                 self.upstream.refuse_reload();
             }
         }
     }
 
     fn say_why(&mut self, exit: &Exit) {
-        let why = match exit {
+        let (about, generation, why) = match exit {
             Exit::Stopped => return,
-            Exit::Failed(failed) => self.failure(failed, true),
+            Exit::Failed(failed) => (About::StartFailed, failed.generation, self.failure(failed, true)),
             Exit::Died(generation, death) => {
                 let unit = self.backend.name(*generation);
-                format!("{unit} served and {}. See \"journalctl -xeu {unit}\"", status::ended(death))
+                let why = format!("{unit} served and {}. See \"journalctl -xeu {unit}\"", status::ended(death));
+                (About::Died, *generation, why)
             }
         };
-        tracing::error!("{why}");
+        self.log(about, generation, &why);
         self.words.push(Word::Status(status::one_line(&why)));
         self.tell();
+    }
+
+    fn log(&self, about: About, generation: Generation, message: &str) {
+        let invocation = self.invocations.get(&generation).map_or("", String::as_str);
+        log::tell(about, generation, &self.backend.name(generation), invocation, message);
     }
 
     fn failure(&self, failed: &Failed, ends: bool) -> String {

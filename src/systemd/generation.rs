@@ -22,6 +22,8 @@ struct Properties {
     condition_result: Option<bool>,
     condition_timestamp: Option<u64>,
     active_enter_timestamp: Option<u64>,
+    #[zbus(rename = "InvocationID")]
+    invocation_id: Option<Vec<u8>>,
     #[zbus(rename = "MainPID")]
     main_pid: Option<u32>,
 }
@@ -33,6 +35,8 @@ pub struct State {
     pub standing: Standing,
     /// The id of its main process; 0 for none.
     pub main_pid: u32,
+    /// Its invocation id; all zeroes for none.
+    pub invocation: [u8; 16],
     /// Nothing of it runs, but systemd keeps it as `active (exited)`.
     pub exited: bool,
     /// It has been active since it was started, also if that went by unseen.
@@ -62,6 +66,7 @@ impl Properties {
         Some(State {
             standing,
             main_pid,
+            invocation: self.invocation_id.as_deref().and_then(|id| id.try_into().ok()).unwrap_or_default(),
             exited,
             was_active: self.active_enter_timestamp? != 0,
             condition_failed: self.condition_timestamp? != 0 && !self.condition_result?,
@@ -118,6 +123,7 @@ impl Watched {
         let state = State {
             standing: Standing::Dead,
             main_pid: 0,
+            invocation: [0; 16],
             exited: false,
             was_active: false,
             condition_failed: false,
@@ -289,6 +295,7 @@ mod tests {
             condition_result: Some(true),
             condition_timestamp: Some(1),
             active_enter_timestamp: Some(1),
+            invocation_id: None,
             main_pid: None,
         };
         properties.state(0).expect("a state").standing

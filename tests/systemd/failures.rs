@@ -4,6 +4,7 @@ use crate::machine::{Answers, Load, Machine};
 use crate::{SOCKET, gunicorn, with_lines, wrapper};
 
 on_each_systemd!(
+    the_journal_knows_what_a_message_is_about,
     a_broken_application_never_takes_over,
     a_generation_that_is_never_ready_is_given_up_in_time,
     one_that_exits_before_it_is_ready_has_failed,
@@ -231,4 +232,25 @@ fn processes_left_behind_go_with_their_generation(machine: &Machine) {
     machine.wait_for_property("web", "ActiveState", "inactive");
     machine.wait_for("all processes to go", || (!machine.path(&group).exists()).then_some(()));
     assert_eq!(machine.units("web@*"), [] as [&str; 0]);
+}
+
+fn the_journal_knows_what_a_message_is_about(machine: &Machine) {
+    machine.write("/usr/lib/systemd/catalog/procroll.catalog", include_str!("../../units/procroll.catalog"));
+    machine.ok("journalctl --update-catalog");
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    machine.unit("web.service", &wrapper("--settle=0", "exit 3"));
+    assert_ne!(machine.run("systemctl reload web").status, Some(0));
+    machine.ok("journalctl --sync");
+    let messages = machine.ok("journalctl --output=json MESSAGE_ID=7c83927ddc414af3ba91399fca73c73a");
+    let message: serde_json::Value = serde_json::from_str(&messages).expect("one message");
+    assert_eq!((&message["GENERATION"], &message["UNIT"]), (&"2".into(), &"web@2.service".into()));
+    assert_eq!(message["INVOCATION_ID"], machine.show("web@2", "InvocationID"));
+    assert_eq!(message["PRIORITY"], "3");
+    assert_eq!(message["_SYSTEMD_UNIT"], "web.service");
+    for unit in ["web", "web@2"] {
+        assert!(machine.journal(&format!("--unit={unit}")).contains("Roll failed, web@1.service serves on"), "{unit}");
+    }
+    let explained = machine.ok("journalctl --catalog --unit=web@2");
+    assert!(explained.contains("The roll to generation 2 failed"), "{explained}");
 }

@@ -9,7 +9,7 @@ use crate::systemd::generation::Watched;
 
 /// Tells each change of what the generation does, until nothing of it runs. A connection that breaks is made anew.
 pub(super) async fn attend(context: Arc<Context>, generation: Generation, mut watched: Option<Watched>) {
-    let mut last = Told { standing: Standing::Starting, pid: 0 };
+    let mut last = Told { standing: Standing::Starting, pid: 0, invocation: [0; 16] };
     loop {
         match follow(&context, generation, watched.take(), &mut last).await {
             Ok(()) => return,
@@ -26,6 +26,7 @@ pub(super) async fn attend(context: Arc<Context>, generation: Generation, mut wa
 struct Told {
     standing: Standing,
     pid: u32,
+    invocation: [u8; 16],
 }
 
 async fn follow(
@@ -41,6 +42,10 @@ async fn follow(
     };
     loop {
         let state = watched.next().await?;
+        if state.invocation != last.invocation {
+            last.invocation = state.invocation;
+            context.tell_invoked(generation, state.invocation);
+        }
         let before = std::mem::replace(&mut last.standing, state.standing);
         match state.standing {
             Standing::Starting | Standing::Deactivating => {

@@ -54,6 +54,11 @@ impl Context {
         let _ = self.sender.send(Message::Report(Report::Active { generation, main_pid }));
     }
 
+    fn tell_invoked(&self, generation: Generation, invocation: [u8; 16]) {
+        let id = invocation.iter().fold(String::new(), |id, byte| id + &format!("{byte:02x}"));
+        let _ = self.sender.send(Message::Report(Report::Invoked(generation, id)));
+    }
+
     fn tell_main(&self, generation: Generation, main: MainProcess) {
         let _ = self.sender.send(Message::Main(generation, main));
     }
