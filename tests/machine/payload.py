@@ -41,7 +41,8 @@ def credentials():
 def facts():
     """What differs from unit to unit by nature is left out: process ids, invocations, the unit's own group."""
     by_nature = {"INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "LISTEN_PID", "CREDENTIALS_DIRECTORY"}
-    by_nature |= {"MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "NOTIFY_SOCKET"}
+    by_nature |= {"NOTIFY_SOCKET", "WATCHDOG_PID"}
+    by_nature |= {f"{what}_PRESSURE_{how}" for what in ("CPU", "IO", "MEMORY") for how in ("WATCH", "WRITE")}
     status = dict(line.split(":\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\t" in line)
     return {
         "arguments": sys.argv,

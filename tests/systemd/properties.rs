@@ -1,10 +1,12 @@
-//! `-p NAME=VALUE` means what it means to systemd-run.
+//! Settings mean on a generation what they mean elsewhere: by `-p` what they mean to systemd-run, and from the wrapper's
+//! unit what they mean in a plain one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::machine::Machine;
+use crate::settings::facts;
 
-on_each_systemd!(properties_are_what_systemd_run_makes_of_them);
+on_each_systemd!(properties_are_what_systemd_run_makes_of_them, a_generation_has_what_a_plain_unit_has);
 
 const PROPERTIES: &[&str] = &[
     "AmbientCapabilities=CAP_NET_BIND_SERVICE CAP_KILL",
@@ -64,6 +66,7 @@ const PROPERTIES: &[&str] = &[
     "SuccessExitStatus=3 SIGUSR1",
     "SupplementaryGroups=daemon",
     "SyslogIdentifier=somebody",
+    "SyslogLevel=notice",
     "SystemCallErrorNumber=EPERM",
     "SystemCallFilter=~@mount",
     "TasksMax=50%",
@@ -94,12 +97,15 @@ fn properties(machine: &Machine, unit: &str) -> BTreeMap<String, String> {
         "ExecStartEx",
         "Slice",
         "Transient",
+        "UnitFilePreset",
+        "UnitFileState",
         "Description",
         "UID",
         "GID",
     ];
     // These keep a generation until it is known how it ended, and count no starts.
-    let procrolls = ["CollectMode", "RemainAfterExit", "StartLimitIntervalUSec", "RuntimeDirectoryPreserve", "AddRef"];
+    let procrolls =
+        ["CollectMode", "RemainAfterExit", "StartLimitIntervalUSec", "RuntimeDirectoryPreserve", "StopPropagatedFrom"];
     let measured = ["Timestamp", "Current", "CPUUsage", "IOReadBytes", "IOReadOperations", "IOWrite", "Peak", "NSec"];
     let shown = machine.ok(&format!("systemctl show {unit}"));
     let lines = shown.lines().filter_map(|line| line.split_once('='));
@@ -119,6 +125,14 @@ fn properties(machine: &Machine, unit: &str) -> BTreeMap<String, String> {
     .collect()
 }
 
+fn same(machine: &Machine, plain: &str, ours: &str) {
+    let (plain, ours) = (properties(machine, plain), properties(machine, ours));
+    let names: BTreeSet<_> = plain.keys().chain(ours.keys()).collect();
+    let pairs = names.into_iter().map(|name| (name, plain.get(name), ours.get(name)));
+    let differ: Vec<_> = pairs.filter(|(_, plain, ours)| plain != ours).collect();
+    assert_eq!(differ, [], "(name, as it should be, the generation's)");
+}
+
 fn properties_are_what_systemd_run_makes_of_them(machine: &Machine) {
     let options: Vec<&str> = PROPERTIES.iter().flat_map(|property| ["-p", property]).collect();
     let command = ["--", "/usr/bin/payload", "ready", "run"];
@@ -128,11 +142,32 @@ fn properties_are_what_systemd_run_makes_of_them(machine: &Machine) {
     let mut procroll = machine
         .spawn(&[&["/usr/bin/procroll", "--systemd-run", "--settle=0", "--unit=web"], &options[..], &command].concat());
     machine.wait_for_property("web@1", "ActiveState", "active");
-    let (plain, ours) = (properties(machine, "plain@1.service"), properties(machine, "web@1.service"));
-    let names: BTreeSet<_> = plain.keys().chain(ours.keys()).collect();
-    let pairs = names.into_iter().map(|name| (name, plain.get(name), ours.get(name)));
-    let differ: Vec<_> = pairs.filter(|(_, plain, ours)| plain != ours).collect();
-    assert_eq!(differ, [], "(name, systemd-run's, procroll's)");
+    same(machine, "plain@1.service", "web@1.service");
     machine.ok("pkill procroll");
     assert!(procroll.wait().expect("it ends").success());
+}
+
+fn a_generation_has_what_a_plain_unit_has(machine: &Machine) {
+    // A name with @ has a slice of its own, and %n is the wrapper's.
+    let lines = PROPERTIES.join("\n").replace("Documentation=man:x(1)\n", "Slice=system.slice\n").replace("P=%n ", "");
+    let unit = |start: &str| {
+        format!(
+            "[Unit]\nDocumentation=man:x(1)\nAfter=sysinit.target\n[Service]\n{lines}\n{start} /usr/bin/payload facts ready run\n"
+        )
+    };
+    machine.write("/etc/systemd/system/plain.service", &unit("Type=notify\nExecStart="));
+    let start = "Type=notify-reload\nExecStart=+/usr/bin/procroll --systemd-run --settle=0 --";
+    machine.unit("web.service", &unit(start));
+    machine.ok("systemctl start plain web");
+    for (generation, before) in
+        [(1, "true"), (2, "systemctl reload web"), (3, "systemctl daemon-reload && systemctl reload web")]
+    {
+        machine.ok(before);
+        let ours = format!("web@{generation}.service");
+        same(machine, "plain.service", &ours);
+        assert_eq!(facts(machine, "plain.service"), facts(machine, &ours));
+    }
+    // Also when systemd has read the transient unit anew.
+    machine.ok("systemctl daemon-reload");
+    same(machine, "plain.service", "web@3.service");
 }

@@ -20,7 +20,7 @@ on_each_systemd!(
 );
 
 /// What the payload of a unit was run with.
-fn facts(machine: &Machine, unit: &str) -> Value {
+pub fn facts(machine: &Machine, unit: &str) -> Value {
     let output = machine.output(unit);
     let line = output.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("no facts in {output:?}"));
     serde_json::from_str(line).expect("JSON")
