@@ -129,7 +129,7 @@ async fn wrapper_origin(place: &Place, link: &Link, own: &Own) -> Result<Origin,
     }
     let now = wrapper::read(link, &name).await.or_exit(ExitStatus::UnitRefused)?;
     now.check_fresh(link).await.or_exit(ExitStatus::UnitRefused)?;
-    let mut settings = wrapper_settings(&name, &now.arguments, now.expands_variables)?;
+    let mut settings = wrapper_settings(&now)?;
     if let Some(base) = active_base(place, link, id).await.or_exit(ExitStatus::Internal)?
         && base != *settings.unit.as_ref().unwrap_or(name.base())
     {

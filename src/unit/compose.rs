@@ -52,6 +52,15 @@ impl Wrapper {
             .filter(|one| !one.value.is_empty())
     }
 
+    /// What to call a key of `[Service]` before people: of which unit it is, and where its last assignment ends.
+    pub fn naming(&self, key: &str) -> String {
+        let mut assignments =
+            self.sources.iter().flat_map(|source| source.assignments.iter().map(move |one| (source, one)));
+        let last = assignments.rfind(|(_, one)| one.section == Section::Service && one.key == key);
+        let at = last.map_or(String::new(), |(source, one)| format!(" ({}:{})", source.path, one.line));
+        format!("{key}= of {}{at}", self.name)
+    }
+
     /// What a boolean of `[Service]` is in the end, `no` unless it is set.
     pub fn service_flag(&self, key: &str) -> bool {
         let value = self.service_value(key).map_or(String::new(), |one| one.value.to_ascii_lowercase());

@@ -97,12 +97,18 @@ fn a_roll_that_is_refused_starts_nothing(machine: &Machine) {
     let cases = [
         ("/usr/bin/payload", "/usr/bin/no-such-command", "/usr/bin/no-such-command can't be executed"),
         ("/usr/bin/payload", "/etc/passwd", "/etc/passwd is not executable"),
+        ("--settle=0", "--settle=soon", "ExecStart= of web.service (/etc/systemd/system/web.service:8)"),
         ("--settle=0", "--settle=soon", "'--settle <SPAN>': not a time span"),
         ("--settle=0", "--no-such-option", "'--no-such-option'"),
         ("--settle=0", "-pMemoryMax=10Q", "Invalid memory limit '10Q'"),
         ("--settle=0", "-pNoSuchKey=1", "systemd knows no NoSuchKey="),
         ("ready run", "{{.Nope}}", "{{.Nope}} is none of"),
         ("/usr/bin/procroll", "/usr/bin/env procroll", "no longer runs /usr/bin/procroll but /usr/bin/env"),
+        (
+            "/usr/bin/procroll",
+            "/bin/sh -c 'exec procroll'",
+            "web.service:8) no longer runs /usr/bin/procroll but /bin/sh",
+        ),
         ("--settle=0", "--unit=other", "--unit= has changed from web to other"),
     ];
     for (from, to, said) in cases {

@@ -10,7 +10,7 @@ use super::origin::Origin;
 use crate::cli::{self, Parsed};
 use crate::exit::{ExitStatus, Fatal, OrExit};
 use crate::roll::Generation;
-use crate::settings::{Override, Settings, WrapperName, template};
+use crate::settings::{Override, Settings, template};
 use crate::systemd::{Link, folder, program, verify, wrapper};
 use crate::unit::text::{Assignment, Section};
 use crate::unit::{self, Command, DropIn, Recipe, compose};
@@ -45,9 +45,9 @@ pub(super) async fn prepare(context: &Context, link: &Link, generation: Generati
         Origin::Terminal { .. } => None,
     };
     let settings = match (&context.origin, &now) {
-        (Origin::Wrapper { name, program, .. }, Some(now)) => {
-            same_program(name, program, &now.program)?;
-            let settings = wrapper_settings(name, &now.arguments, now.expands_variables)?;
+        (Origin::Wrapper { program, .. }, Some(now)) => {
+            same_program(program, now)?;
+            let settings = wrapper_settings(now)?;
             same_base(&context.origin, &settings)?;
             settings
         }
@@ -91,23 +91,24 @@ pub(super) async fn prepare(context: &Context, link: &Link, generation: Generati
     Ok(Prepared { drop_ins, settle: settings.settle })
 }
 
-/// What the wrapper's `ExecStart=` asks for. `arguments` are as systemd has them: what `%` stands for is in, what `$`
+/// What the wrapper's `ExecStart=` asks for. Its arguments are as systemd has them: what `%` stands for is in, what `$`
 /// stands for is not.
 ///
 /// procroll's own arguments would not do: with an `$OPTS` among them, what an application wrote into its
 /// EnvironmentFile= would become options of a process that runs as root.
-pub fn wrapper_settings(name: &WrapperName, arguments: &[String], expands: bool) -> Result<Settings, Fatal> {
+pub fn wrapper_settings(now: &wrapper::Now) -> Result<Settings, Fatal> {
+    let (arguments, start) = (&now.arguments, now.unit.naming("ExecStart"));
     let options = arguments.iter().take_while(|argument| *argument != "--");
-    if let Some(variable) = options.skip(1).find(|argument| expands && argument.contains('$')) {
+    if let Some(variable) = options.skip(1).find(|argument| now.expands_variables && argument.contains('$')) {
         return Err(Fatal {
             exit: ExitStatus::UnitRefused,
             error: anyhow!(
-                "ExecStart= of {name} has a variable among procroll's options: {variable}. \
-                 They may come from the application's environment, so write them out. See \"systemctl cat {name}\""
+                "{start} has a variable among procroll's options: {variable}. \
+                 They may come from the application's environment, so write them out"
             ),
         });
     }
-    let in_unit = |fatal: Fatal| Fatal { error: fatal.error.context(format!("ExecStart= of {name}")), ..fatal };
+    let in_unit = |fatal: Fatal| Fatal { error: fatal.error.context(start.clone()), ..fatal };
     match cli::parse(arguments.iter().map(Into::into)).map_err(in_unit)? {
         Parsed::Run(run) => run.check(None).map_err(in_unit),
         Parsed::Show(_) => Err(in_unit(Fatal::usage("it asks for help instead of running a command"))),
@@ -136,16 +137,18 @@ fn check_sockets(context: &Context, now: &wrapper::Now) -> Result<(), Fatal> {
 }
 
 /// A unit that runs something else by now is not rolled by guessing. An upgrade may move procroll, but not rename it.
-fn same_program(name: &WrapperName, before: &str, now: &str) -> Result<(), Fatal> {
+fn same_program(before: &str, now: &wrapper::Now) -> Result<(), Fatal> {
     let file = |path: &str| Path::new(path).file_name().map(ToOwned::to_owned);
-    if file(before) == file(now) {
+    if file(before) == file(&now.program) {
         return Ok(());
     }
     Err(Fatal {
         exit: ExitStatus::UnitRefused,
         error: anyhow!(
-            "ExecStart= of {name} no longer runs {before} but {now}, which takes a restart. \
-             Type \"systemctl restart {name}\""
+            "{start} no longer runs {before} but {program}, which takes a restart. Type \"systemctl restart {name}\"",
+            start = now.unit.naming("ExecStart"),
+            program = now.program,
+            name = now.unit.name
         ),
     })
 }
