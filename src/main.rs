@@ -20,13 +20,19 @@ fn main() -> ExitCode {
         Ok(Parsed::Show(text)) => return show(&text),
         Err(fatal) => return fail(&caller, &fatal),
     };
+    let place = Place::find(run.user);
+    // SAFETY: there is no other thread yet.
+    #[allow(unsafe_code)]
+    unsafe {
+        std::env::set_var("NOTIFY_SOCKET", &place.notify_socket);
+    }
     let verbosity = match (run.quiet, run.debug) {
         (true, _) => Verbosity::Quiet,
         (_, true) => Verbosity::Debug,
         _ => Verbosity::Normal,
     };
     log::init(verbosity, journal_stream(&caller));
-    match serve(&run, &caller) {
+    match serve(&run, &caller, place) {
         Ok(exit) => end(&exit),
         Err(fatal) => {
             log::tell_refused(&fatal);
@@ -35,17 +41,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(run: &Run, caller: &Caller) -> Result<Exit, Fatal> {
+fn serve(run: &Run, caller: &Caller, place: Place) -> Result<Exit, Fatal> {
     // One thread: there is little to do, and a host may run a thousand of these.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().or_exit(ExitStatus::Internal)?;
     runtime.block_on(async {
         let signals = Signals::new().or_exit(ExitStatus::Internal)?;
-        run::run(run, caller, signals).await
+        run::run(run, caller, place, signals).await
     })
 }
 
 /// Takes the environment away before anything can read it: in a wrapper unit it is the application's, and procroll is
-/// root. Of its own it sets where systemd takes notifications.
+/// root.
 fn take_environment() -> Caller {
     let environment: Vec<_> = std::env::vars_os().collect();
     // SAFETY: this is the first thing that main does, and there is no other thread yet.
@@ -53,7 +59,6 @@ fn take_environment() -> Caller {
     unsafe {
         // It can't fail with the C library that this is linked with.
         let _ = nix::env::clearenv();
-        std::env::set_var("NOTIFY_SOCKET", Place::system().notify_socket);
     }
     Caller { environment, directory: std::env::current_dir().ok() }
 }

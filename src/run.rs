@@ -23,17 +23,17 @@ use crate::unit;
 ///
 /// # Errors
 /// Whatever keeps it from starting the first generation.
-pub async fn run(run: &Run, caller: &Caller, signals: Signals) -> Result<Exit, Fatal> {
+pub async fn run(run: &Run, caller: &Caller, place: Place, signals: Signals) -> Result<Exit, Fatal> {
     let settings = run.check(Some(caller))?;
     if rustix::process::geteuid().is_root() {
         mounts::enter_systemds().map_err(no_view)?;
         privileges::drop().context("can't give up privileges").or_exit(ExitStatus::Internal)?;
     }
-    let bus = Arc::new(Bus::new(Place::system()));
+    let bus = Arc::new(Bus::new(place));
     let link = bus.connect().await.map_err(unreachable)?;
     let own = wrapper::own(&link).await.map_err(unreachable)?;
     let Some(own) = own else {
-        need_root(None)?;
+        need_root(&bus.place, None)?;
         let base = settings.unit.clone().map_or_else(made_up_name, Ok)?;
         let settings = Settings { command: resolve(settings.command, caller)?, ..settings };
         let origin = Origin::Terminal { base, settings };
@@ -62,7 +62,7 @@ pub async fn run(run: &Run, caller: &Caller, signals: Signals) -> Result<Exit, F
 
 /// What the wrapper unit `own` asks for, and how long its watchdog waits.
 async fn prepare(bus: &Bus, link: &Link, own: &Own) -> Result<(Origin, Option<Duration>), Fatal> {
-    need_root(Some(own))?;
+    need_root(&bus.place, Some(own))?;
     let origin = wrapper_origin(&bus.place, link, own).await?;
     refuse_taken(&bus.place, link, &origin).await?;
     let watchdog = wrapper::watchdog_usec(link, &own.id).await.or_exit(ExitStatus::Internal)?;
@@ -88,8 +88,8 @@ fn no_view(error: io::Error) -> Fatal {
 }
 
 /// Generations have their files in folders that only root can write to.
-fn need_root(own: Option<&Own>) -> Result<(), Fatal> {
-    if rustix::process::geteuid().is_root() {
+fn need_root(place: &Place, own: Option<&Own>) -> Result<(), Fatal> {
+    if place.user.is_some() || rustix::process::geteuid().is_root() {
         return Ok(());
     }
     let error = match own {
@@ -98,7 +98,7 @@ fn need_root(own: Option<&Own>) -> Result<(), Fatal> {
              Put a + in front of its command: ExecStart=+/usr/bin/procroll …",
             own.id
         ),
-        None => anyhow!("not allowed: procroll has to be root to start generations. Try it with sudo"),
+        None => anyhow!("not allowed: procroll has to be root to start generations. Try it with sudo, or with --user"),
     };
     Err(Fatal { exit: ExitStatus::NotAllowed, error })
 }

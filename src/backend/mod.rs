@@ -25,6 +25,17 @@ pub enum Report {
     Event(Event),
 }
 
+/// When somebody looks at a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// While procroll runs, and keeps it to be looked at.
+    Kept,
+    /// After procroll has ended with it.
+    Ended,
+    /// When it has been cleared away.
+    Cleared,
+}
+
 /// A way to run generations.
 pub trait Backend {
     /// Generations that an earlier procroll left, in charge of which this backend now is.
@@ -45,8 +56,8 @@ pub trait Backend {
     fn is_in_touch(&self) -> bool;
     /// procroll ends: clears away what nobody would look after any more, and returns when that is done.
     fn end(&mut self) -> impl Future<Output = ()>;
-    /// What to type to see more about a generation, now or, if procroll `ends`, afterwards.
-    fn hint(&self, generation: Generation, ends: bool) -> String;
+    /// What to type to see more about a generation.
+    fn hint(&self, generation: Generation, when: When) -> String;
     /// What to call a generation before people.
     fn name(&self, generation: Generation) -> String;
     /// The next report. May be dropped and called again without losing one.

@@ -13,6 +13,10 @@ pub struct Run {
     #[arg(long)]
     pub systemd_run: bool,
 
+    /// Have the calling user's service manager run them; in a unit of a user's it does so by itself
+    #[arg(long)]
+    pub user: bool,
+
     /// How long a new generation has to stay active before the old one is stopped (default: 1s; 0 for not at all)
     #[arg(long, value_name = "SPAN", default_value = "1s", hide_default_value = true)]
     pub settle: Span,

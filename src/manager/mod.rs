@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 pub use signals::{Request, Signals};
 
-use crate::backend::{Backend, Report};
+use crate::backend::{Backend, Report, When};
 use crate::log::{self, About};
 use crate::notify::{Upstream, Word};
 use crate::roll::{Action, Event, Exit, Failed, Generation, Roll};
@@ -202,7 +202,7 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
                 self.words.push(Word::Ready);
             }
             Err(failed) => {
-                let why = self.failure(&failed, false);
+                let why = self.failure(&failed, When::Kept);
                 let who = match self.roll.view().serving {
                     Some(serving) => format!("{} serves on", self.backend.name(serving)),
                     None => "and nobody serves any more".to_owned(),
@@ -216,10 +216,14 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
     fn say_why(&mut self, exit: &Exit) {
         let (about, generation, why) = match exit {
             Exit::Stopped => return,
-            Exit::Failed(failed) => (About::StartFailed, failed.generation, self.failure(failed, true)),
+            Exit::Failed(failed) => (About::StartFailed, failed.generation, self.failure(failed, When::Ended)),
             Exit::Died(generation, death) => {
                 let unit = self.backend.name(*generation);
-                let why = format!("{unit} served and {}. See \"journalctl -xeu {unit}\"", status::ended(death));
+                let why = format!(
+                    "{unit} served and {}. {}",
+                    status::ended(death),
+                    self.backend.hint(*generation, When::Cleared)
+                );
                 (About::Died, *generation, why)
             }
         };
@@ -233,14 +237,14 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
         log::tell(about, generation, &self.backend.name(generation), invocation, message);
     }
 
-    fn failure(&self, failed: &Failed, ends: bool) -> String {
+    fn failure(&self, failed: &Failed, when: When) -> String {
         let unit = self.backend.name(failed.generation);
-        status::failure(&unit, failed, &self.backend.hint(failed.generation, ends))
+        status::failure(&unit, failed, &self.backend.hint(failed.generation, when))
     }
 
     fn status(&mut self) {
         let view = self.roll.view();
-        let failed = view.failed.map(|failed| self.failure(failed, false));
+        let failed = view.failed.map(|failed| self.failure(failed, When::Kept));
         let status = status::status(&view, failed.as_deref(), |generation| self.backend.name(generation), &self.pids);
         if !status.is_empty() && status != self.status {
             self.words.push(Word::Status(status.clone()));

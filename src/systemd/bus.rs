@@ -21,7 +21,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Bus {
     /// Where systemd is.
-    pub place: Place,
+    pub place: Arc<Place>,
     live: Mutex<Weak<Connection>>,
     /// The last attempt to connect was in vain.
     is_down: AtomicBool,
@@ -29,12 +29,15 @@ pub struct Bus {
 
 /// A connection in use; it closes when the last of its clones is dropped.
 #[derive(Clone, Debug)]
-pub struct Link(Arc<Connection>);
+pub struct Link {
+    connection: Arc<Connection>,
+    place: Arc<Place>,
+}
 
 impl Bus {
     /// A way to the systemd of this place. Nothing is connected yet.
     pub fn new(place: Place) -> Self {
-        Self { place, live: Mutex::default(), is_down: AtomicBool::new(false) }
+        Self { place: Arc::new(place), live: Mutex::default(), is_down: AtomicBool::new(false) }
     }
 
     /// The connection in use, or a new one.
@@ -51,7 +54,7 @@ impl Bus {
         // Only one at a time: what is sent in order must arrive in order, so there must not be two connections.
         let mut live = self.live.lock().await;
         if let Some(connection) = live.upgrade().filter(|connection| !connection.is_closed()) {
-            return Ok(Link(connection));
+            return Ok(Link { connection, place: Arc::clone(&self.place) });
         }
         let unreachable = |error: zbus::Error| match Error::from(error) {
             Error::Lost(why) | Error::Other(why) => Error::Unreachable(why),
@@ -63,9 +66,9 @@ impl Bus {
             .await
             .map_err(|_| Error::Unreachable("the bus does not answer".to_owned()))?
             .map_err(unreachable)?;
-        let link = Link(Arc::new(connection));
-        *live = Arc::downgrade(&link.0);
-        Ok(link)
+        let connection = Arc::new(connection);
+        *live = Arc::downgrade(&connection);
+        Ok(Link { connection, place: Arc::clone(&self.place) })
     }
 
     /// Whether systemd could be reached when that was last tried.
@@ -88,9 +91,14 @@ impl Bus {
 }
 
 impl Link {
+    /// Where it leads to.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// systemd itself.
     pub async fn manager(&self) -> Result<ManagerProxy<'static>, Error> {
-        Ok(ManagerProxy::builder(&self.0).cache_properties(CacheProperties::No).build().await?)
+        Ok(ManagerProxy::builder(&self.connection).cache_properties(CacheProperties::No).build().await?)
     }
 
     /// A unit's properties.
@@ -100,7 +108,7 @@ impl Link {
 
     /// A unit's properties, by its object path.
     pub async fn unit_at(&self, path: zbus::OwnedObjectPath) -> Result<UnitProxy<'static>, Error> {
-        Ok(UnitProxy::builder(&self.0).path(path).cache_properties(CacheProperties::No).build().await?)
+        Ok(UnitProxy::builder(&self.connection).path(path).cache_properties(CacheProperties::No).build().await?)
     }
 
     /// Whether systemd knows the unit just now, without making it look for one.
@@ -145,16 +153,16 @@ impl Link {
     /// A service's properties.
     pub async fn service(&self, name: &str) -> Result<ServiceProxy<'static>, Error> {
         let path = super::manager::unit_path(name);
-        Ok(ServiceProxy::builder(&self.0).path(path).cache_properties(CacheProperties::No).build().await?)
+        Ok(ServiceProxy::builder(&self.connection).path(path).cache_properties(CacheProperties::No).build().await?)
     }
 
     /// A job. They vanish within milliseconds.
     pub async fn job(&self, path: zbus::OwnedObjectPath) -> Result<JobProxy<'static>, Error> {
-        Ok(JobProxy::builder(&self.0).path(path).cache_properties(CacheProperties::No).build().await?)
+        Ok(JobProxy::builder(&self.connection).path(path).cache_properties(CacheProperties::No).build().await?)
     }
 
     /// The connection itself, for what the proxies don't do.
     pub(super) fn connection(&self) -> &Connection {
-        &self.0
+        &self.connection
     }
 }

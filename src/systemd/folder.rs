@@ -45,7 +45,9 @@ pub fn write(place: &Place, owner: &str, name: &str, drop_ins: &[DropIn]) -> io:
         let _ = remove_scratch(place, owner);
         return written;
     }
-    // systemd keeps a list of all unit folders, and makes a new one when this folder's time has changed.
+    // systemd keeps a list of all unit folders, and makes a new one when this folder's time has changed. A user's manager
+    // needn't have it yet.
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(&place.watched)?;
     File::open(&place.watched)?.set_modified(SystemTime::now())
 }
 

@@ -36,13 +36,12 @@ pub async fn verify(place: &Place, owner: &str, name: &str, overrides: &[Overrid
     let lines: Vec<_> = unit.chain(service).collect();
     fs::write(&file, text::render(&lines)).with_context(|| format!("can't write {}", file.display()))?;
 
-    let check = Command::new("/usr/bin/systemd-analyze")
-        .args(["verify", "--man=no", "--recursive-errors=no"])
-        .arg(&file)
-        .env_clear()
-        .stdin(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .output();
+    let mut check = Command::new("/usr/bin/systemd-analyze");
+    check.args(["verify", "--man=no", "--recursive-errors=no"]).arg(&file).env_clear();
+    if let Some(uid) = place.user {
+        check.arg("--user").env("XDG_RUNTIME_DIR", Place::runtime_directory(uid));
+    }
+    let check = check.stdin(std::process::Stdio::null()).kill_on_drop(true).output();
     let output = tokio::time::timeout(TIMEOUT, check)
         .await
         .context("systemd-analyze verify did not end in time")?

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Error, Link};
+use super::{Error, Link, Place};
 use crate::settings::WrapperName;
 use crate::unit::{Source, Wrapper};
 
@@ -107,7 +107,7 @@ pub async fn read(link: &Link, name: &WrapperName) -> Result<Now> {
         service.group(),
         service.dynamic_user()
     )?;
-    ensure!(load_state == "loaded", "{id} is {load_state}. See \"systemctl status {id}\"");
+    ensure!(load_state == "loaded", "{id} is {load_state}. See {}", link.place().systemctl(format!("status {id}")));
     ensure!(!fragment.is_empty(), "{id} has no unit file");
     let [(program, arguments, flags, ..)] = commands.as_slice() else {
         bail!("{id} has {} ExecStart= commands where procroll needs to be the only one", commands.len());
@@ -146,11 +146,12 @@ impl Now {
         let (stale, read_at) = tokio::try_join!(unit.need_daemon_reload(), manager.units_load_timestamp_monotonic())?;
         ensure!(
             !stale,
-            "{id} has changed on disk since systemd read it. Type \"systemctl daemon-reload\" and try again"
+            "{id} has changed on disk since systemd read it. Type {} and try again",
+            link.place().systemctl("daemon-reload")
         );
         ensure!(read_at == self.read_at, "systemd has read {id} anew meanwhile. Try again");
         let (user, group, dynamic) = &self.identity;
-        same_identity(&self.unit, user, group, *dynamic)
+        same_identity(link.place(), &self.unit, user, group, *dynamic)
     }
 }
 
@@ -180,8 +181,8 @@ fn read_source(path: &str, mask: Mask) -> Result<Source> {
 
 /// systemd doesn't notice a file that was replaced by one with an older date. Who a generation would run as is compared
 /// with what it has loaded.
-fn same_identity(wrapper: &Wrapper, user: &str, group: &str, dynamic: bool) -> Result<()> {
-    let id = &wrapper.name;
+fn same_identity(place: &Place, wrapper: &Wrapper, user: &str, group: &str, dynamic: bool) -> Result<()> {
+    let (id, reload) = (&wrapper.name, place.systemctl("daemon-reload"));
     for (key, loaded) in [("User", user), ("Group", group)] {
         let written = wrapper.service_value(key).map(|one| wrapper.specifiers().resolve(one)).transpose()?;
         let written = written.unwrap_or_default();
@@ -190,13 +191,13 @@ fn same_identity(wrapper: &Wrapper, user: &str, group: &str, dynamic: bool) -> R
         ensure!(
             written == loaded || systemds,
             "the files of {id} say {key}={written}, but systemd has loaded {key}={loaded}. \
-             Type \"systemctl daemon-reload\" and try again"
+             Type {reload} and try again"
         );
     }
     ensure!(
         wrapper.service_flag("DynamicUser") == dynamic,
         "the files of {id} and what systemd has loaded differ in DynamicUser=. \
-         Type \"systemctl daemon-reload\" and try again"
+         Type {reload} and try again"
     );
     Ok(())
 }

@@ -26,7 +26,8 @@ fn fails_to_roll(machine: &Machine) -> (String, String) {
     let serving = machine.show("web@1", "MainPID");
     let outcome = machine.run("systemctl reload web");
     assert_eq!(outcome.status, Some(1), "{outcome:?}");
-    assert_eq!(machine.show("web", "ActiveState"), "active");
+    // The reload has failed when it was cancelled; that it is over systemd hears a moment later.
+    machine.wait_for_property("web", "ActiveState", "active");
     assert_eq!(machine.show("web@1", "ActiveState"), "active");
     assert_eq!(machine.show("web@1", "MainPID"), serving, "the old one is untouched");
     let status = machine.show("web", "StatusText");

@@ -37,6 +37,7 @@ mod settings;
 mod sockets;
 mod stops;
 mod terminal;
+mod user;
 
 fn boot(suite: machine::Suite) -> machine::Machine {
     machine::Machine::boot(suite, env!("CARGO_BIN_EXE_procroll"))

@@ -68,7 +68,10 @@ pub(super) async fn forget(context: Arc<Context>, generation: Generation) {
     match cleared.await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => log("can't clear away", &unit, &error),
-        Err(_) => tracing::warn!("{unit} is still listed. Type \"systemctl reset-failed {unit}\""),
+        Err(_) => tracing::warn!(
+            "{unit} is still listed. Type {}",
+            context.bus.place.systemctl(format!("reset-failed {unit}"))
+        ),
     }
     context.tell(Event::Gone(generation));
 }

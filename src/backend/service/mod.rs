@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 pub use origin::{Origin, active_base, refuse_taken};
 pub use prepare::wrapper_settings;
 
-use super::{Backend, Report};
+use super::{Backend, Report, When};
 use crate::exit::Fatal;
 use crate::roll::{Death, Event, Generation, Inherited, Standing};
 use crate::systemd::generation::MainProcess;
@@ -242,11 +242,11 @@ impl Backend for ServiceBackend {
         }
     }
 
-    fn hint(&self, generation: Generation, ends: bool) -> String {
-        let unit = self.context.unit(generation);
-        match &self.context.origin {
-            Origin::Terminal { .. } if ends => format!("See \"journalctl -xeu {unit}\""),
-            _ => format!("See \"systemctl status {unit}\" and \"journalctl -xeu {unit}\""),
+    fn hint(&self, generation: Generation, when: When) -> String {
+        let (unit, place) = (self.context.unit(generation), &self.context.bus.place);
+        match (when, &self.context.origin) {
+            (When::Cleared, _) | (When::Ended, Origin::Terminal { .. }) => format!("See {}", place.journalctl(&unit)),
+            _ => format!("See {} and {}", place.systemctl(format!("status {unit}")), place.journalctl(&unit)),
         }
     }
 

@@ -76,7 +76,10 @@ pub async fn refuse_taken(place: &Place, link: &Link, origin: &Origin) -> Result
     let refused = |why: String, see: String| {
         Err(Fatal {
             exit: ExitStatus::NameTaken,
-            error: anyhow!("{why}. Choose another name for the generations with --unit=NAME. See \"systemctl {see}\""),
+            error: anyhow!(
+                "{why}. Choose another name for the generations with --unit=NAME. See {}",
+                place.systemctl(see)
+            ),
         })
     };
     let (template, pattern) = (base.template(), base.pattern());

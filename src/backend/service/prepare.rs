@@ -11,7 +11,7 @@ use crate::cli::{self, Parsed};
 use crate::exit::{ExitStatus, Fatal, OrExit};
 use crate::roll::Generation;
 use crate::settings::{Override, Settings, template};
-use crate::systemd::{Link, folder, program, verify, wrapper};
+use crate::systemd::{Link, Place, folder, program, verify, wrapper};
 use crate::unit::text::{Assignment, Section};
 use crate::unit::{self, Command, DropIn, Recipe, compose};
 
@@ -46,9 +46,9 @@ pub(super) async fn prepare(context: &Context, link: &Link, generation: Generati
     };
     let settings = match (&context.origin, &now) {
         (Origin::Wrapper { program, .. }, Some(now)) => {
-            same_program(program, now)?;
+            same_program(&context.bus.place, program, now)?;
             let settings = wrapper_settings(now)?;
-            same_base(&context.origin, &settings)?;
+            same_base(&context.bus.place, &context.origin, &settings)?;
             settings
         }
         (origin, _) => origin.settings().clone(),
@@ -58,7 +58,7 @@ pub(super) async fn prepare(context: &Context, link: &Link, generation: Generati
     }
     let overrides = verified(context, &settings).await?;
     check_command(now.as_ref(), &overrides, &settings.command)
-        .map_err(|error| see(&context.origin, error))
+        .map_err(|error| see(context, error))
         .or_exit(ExitStatus::CommandNotFound)?;
     let fresh = async {
         match &now {
@@ -71,7 +71,7 @@ pub(super) async fn prepare(context: &Context, link: &Link, generation: Generati
     let filling = template::Values {
         pid: std::process::id(),
         generation,
-        notify_socket: context.bus.place.notify_socket,
+        notify_socket: &context.bus.place.notify_socket,
         unit: &unit,
     };
     let words = settings.command.iter().map(|word| template::fill(word, &filling)).collect::<Result<Vec<_>, _>>();
@@ -87,7 +87,7 @@ pub(super) async fn prepare(context: &Context, link: &Link, generation: Generati
         settings: &overrides,
         foreign: &foreign,
     });
-    let drop_ins = drop_ins.map_err(|error| see(&context.origin, error.into())).or_exit(ExitStatus::UnitRefused)?;
+    let drop_ins = drop_ins.map_err(|error| see(context, error.into())).or_exit(ExitStatus::UnitRefused)?;
     Ok(Prepared { drop_ins, settle: settings.settle })
 }
 
@@ -126,8 +126,9 @@ fn check_sockets(context: &Context, now: &wrapper::Now) -> Result<(), Fatal> {
         if running.iter().any(|text| unit::sockets(text).any(|one| one == socket)) {
             let error = anyhow!(
                 "{socket} is not active, so a new generation would not get its sockets. \
-                 Type \"systemctl stop {wrapper} && systemctl start {socket} {wrapper}\"",
-                wrapper = now.unit.name
+                 Type {} and {}",
+                place.systemctl(format!("stop {}", now.unit.name)),
+                place.systemctl(format!("start {socket} {}", now.unit.name))
             );
             return Err(Fatal { exit: ExitStatus::UnitRefused, error });
         }
@@ -137,7 +138,7 @@ fn check_sockets(context: &Context, now: &wrapper::Now) -> Result<(), Fatal> {
 }
 
 /// A unit that runs something else by now is not rolled by guessing. An upgrade may move procroll, but not rename it.
-fn same_program(before: &str, now: &wrapper::Now) -> Result<(), Fatal> {
+fn same_program(place: &Place, before: &str, now: &wrapper::Now) -> Result<(), Fatal> {
     let file = |path: &str| Path::new(path).file_name().map(ToOwned::to_owned);
     if file(before) == file(&now.program) {
         return Ok(());
@@ -145,16 +146,16 @@ fn same_program(before: &str, now: &wrapper::Now) -> Result<(), Fatal> {
     Err(Fatal {
         exit: ExitStatus::UnitRefused,
         error: anyhow!(
-            "{start} no longer runs {before} but {program}, which takes a restart. Type \"systemctl restart {name}\"",
+            "{start} no longer runs {before} but {program}, which takes a restart. Type {restart}",
             start = now.unit.naming("ExecStart"),
             program = now.program,
-            name = now.unit.name
+            restart = place.systemctl(format!("restart {}", now.unit.name))
         ),
     })
 }
 
 /// The generations of one procroll all have one name.
-fn same_base(origin: &Origin, settings: &Settings) -> Result<(), Fatal> {
+fn same_base(place: &Place, origin: &Origin, settings: &Settings) -> Result<(), Fatal> {
     let Origin::Wrapper { name, .. } = origin else { return Ok(()) };
     let now = settings.unit.as_ref().unwrap_or(name.base());
     if now == origin.base() {
@@ -163,8 +164,9 @@ fn same_base(origin: &Origin, settings: &Settings) -> Result<(), Fatal> {
     Err(Fatal {
         exit: ExitStatus::UnitRefused,
         error: anyhow!(
-            "--unit= has changed from {} to {now}, which takes a restart. Type \"systemctl restart {name}\"",
-            origin.base()
+            "--unit= has changed from {} to {now}, which takes a restart. Type {}",
+            origin.base(),
+            place.systemctl(format!("restart {name}"))
         ),
     })
 }
@@ -176,13 +178,15 @@ fn same_base(origin: &Origin, settings: &Settings) -> Result<(), Fatal> {
 pub(super) async fn verified(context: &Context, settings: &Settings) -> Result<Vec<Assignment>, Fatal> {
     let unit = context.unit(Generation::new(1));
     let verified = context.verified.get(context, &unit, &settings.overrides).await;
-    verified.map_err(|error| see(&context.origin, error)).or_exit(ExitStatus::Usage)
+    verified.map_err(|error| see(context, error)).or_exit(ExitStatus::Usage)
 }
 
 /// An error about what a unit file says, with where to see that.
-fn see(origin: &Origin, error: anyhow::Error) -> anyhow::Error {
-    match origin {
-        Origin::Wrapper { name, .. } => anyhow!("{error:#}. See \"systemctl cat {name}\""),
+fn see(context: &Context, error: anyhow::Error) -> anyhow::Error {
+    match &context.origin {
+        Origin::Wrapper { name, .. } => {
+            anyhow!("{error:#}. See {}", context.bus.place.systemctl(format!("cat {name}")))
+        }
         Origin::Terminal { .. } => anyhow!("{error:#}. See \"man systemd.directives\""),
     }
 }
