@@ -33,6 +33,9 @@ pub async fn run(run: &Run, caller: &Caller, place: Place, signals: Signals) -> 
     let link = bus.connect().await.map_err(unreachable)?;
     let own = wrapper::own(&link).await.map_err(unreachable)?;
     let Some(own) = own else {
+        if run.user && bus.place.user.is_none() {
+            return Err(Fatal::usage("--user: PID 1 has started this process, so it is no user's"));
+        }
         need_root(&bus.place, None)?;
         let base = settings.unit.clone().map_or_else(made_up_name, Ok)?;
         let settings = Settings { command: resolve(settings.command, caller)?, ..settings };

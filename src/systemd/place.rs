@@ -43,10 +43,14 @@ impl Place {
         }
     }
 
-    /// The user's manager if that started this process, or if it is `wanted`; else the system's.
+    /// The user's manager if that started this process, or if it is `wanted`; else the system's. What PID 1 started is
+    /// PID 1's, whatever is wanted: the option may have come from the application's environment.
     pub fn find(wanted: bool) -> Self {
         let uid = rustix::process::geteuid().as_raw();
         let parent = std::os::unix::process::parent_id();
+        if parent == 1 {
+            return Self::system();
+        }
         let group = std::fs::read_to_string(format!("/proc/{parent}/cgroup")).unwrap_or_default();
         let by_user_manager = group.lines().any(|line| line.ends_with(&format!("/user@{uid}.service/init.scope")));
         if wanted || by_user_manager { Self::user(uid) } else { Self::system() }

@@ -4,6 +4,7 @@ use crate::machine::Machine;
 use crate::{with_lines, wrapper};
 
 on_each_systemd!(
+    options_from_the_environment_are_refused_whosever_manager_they_name,
     a_forged_signal_is_not_systemds,
     the_applications_file_tree_is_not_systemds,
     nothing_is_written_where_an_application_can_plant_links,
@@ -109,4 +110,19 @@ fn procroll_has_no_capability_that_it_does_not_need(machine: &Machine) {
     // What the generation has is its unit's to say.
     let status = machine.ok(&format!("cat /proc/{}/status", machine.show("web@2", "MainPID")));
     assert!(status.contains("CapEff:\t0000000000000400"), "{status}");
+}
+
+fn options_from_the_environment_are_refused_whosever_manager_they_name(machine: &Machine) {
+    // root's own service manager would run anything as root.
+    machine.ok("loginctl enable-linger root");
+    machine.wait_for_property("user@0.service", "ActiveState", "active");
+    machine.write("/srv/app/env", "OPTS=--user -pExecStartPre=/usr/bin/touch\\x20/var/owned\n");
+    let lines = "User=app\nEnvironmentFile=/srv/app/env\nRestartPreventExitStatus=174";
+    machine.unit("web.service", &with_lines(lines, "--settle=0 $OPTS", "ready run"));
+    assert_ne!(machine.run("systemctl start web").status, Some(0));
+    assert_eq!(machine.show("web", "ExecMainStatus"), "174");
+    assert!(machine.log("web.service").contains("has a variable among procroll's options: $OPTS"));
+    let units = "XDG_RUNTIME_DIR=/run/user/0 systemctl --user list-units --all --plain --no-legend '*@*'";
+    assert_eq!(machine.ok(units), "");
+    assert_eq!(machine.run("ls /var/owned").stdout, "");
 }
