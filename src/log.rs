@@ -66,25 +66,21 @@ impl About {
 /// and the generation's number; `journalctl -u` finds it for the generation's unit, too.
 pub fn tell(about: About, generation: Generation, unit: &str, invocation: &str, message: &str) {
     let (id, generation) = (about.id(), generation.to_string());
-    if about == About::Serves {
-        tracing::info!(
-            MESSAGE_ID = id,
-            GENERATION = generation,
-            UNIT = unit,
-            OBJECT_SYSTEMD_UNIT = unit,
-            INVOCATION_ID = invocation,
-            "{message}"
-        );
-    } else {
-        tracing::error!(
-            MESSAGE_ID = id,
-            GENERATION = generation,
-            UNIT = unit,
-            OBJECT_SYSTEMD_UNIT = unit,
-            INVOCATION_ID = invocation,
-            "{message}"
-        );
+    macro_rules! tell {
+        ($level:expr) => {
+            tracing::event!(
+                $level,
+                MESSAGE_ID = id,
+                GENERATION = generation,
+                UNIT = unit,
+                OBJECT_SYSTEMD_UNIT = unit,
+                INVOCATION_ID = invocation,
+                "{message}"
+            )
+        };
     }
+    // A level has to be known when this is compiled.
+    if about == About::Serves { tell!(Level::INFO) } else { tell!(Level::ERROR) }
 }
 
 /// Tells why procroll can't start.

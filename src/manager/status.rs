@@ -73,8 +73,8 @@ pub fn ended(death: &Death) -> String {
     }
 }
 
-/// The longest STATUS= that is sent, in bytes. PID 1 ignores a notification of more than 4096 bytes as a whole, and the answer
-/// to a reload may stand in the same one.
+/// The longest STATUS= that is sent, in bytes. PID 1 ignores a notification of more than 4096 bytes as a whole, and the
+/// answer to a reload may stand in the same one.
 const LONGEST: usize = 2048;
 
 /// Text for a notification. That is lines: one that came in through some error's text would be another message to

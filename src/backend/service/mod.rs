@@ -136,6 +136,23 @@ impl ServiceBackend {
         self.calls.spawn(call(Arc::clone(&self.context)));
     }
 
+    /// Makes a call about a unit when systemd has answered that it is ours. A start that failed leaves nothing to call for.
+    fn once_ours<F>(
+        &mut self,
+        generation: Generation,
+        call: impl FnOnce(Arc<Context>, Generation) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Some(unit) = self.units.get(&generation) else { return };
+        let mut asked = unit.asked.clone();
+        self.call(move |context| async move {
+            if asked.wait_for(|asked| *asked == Asked::Answered).await.is_ok() {
+                call(context, generation).await;
+            }
+        });
+    }
+
     fn attend(&mut self, generation: Generation) {
         if let Some(unit) = self.units.get_mut(&generation) {
             unit.run(attend::attend(Arc::clone(&self.context), generation, None));
@@ -192,24 +209,16 @@ impl Backend for ServiceBackend {
     fn stop(&mut self, generation: Generation) {
         let Some(unit) = self.units.get_mut(&generation) else { return };
         if *unit.asked.borrow() == Asked::No {
-            // And now it never will be.
+            // systemd knows nothing of it, and now never will.
             unit.task = JoinSet::new();
             self.context.tell(Event::Dead { generation, death: Death::Stopped, was_active: false });
             return;
         }
-        let mut asked = unit.asked.clone();
-        self.call(move |context| async move {
-            // A start that failed leaves nothing to stop.
-            if asked.wait_for(|asked| *asked == Asked::Answered).await.is_ok() {
-                clear::stop(context, generation).await;
-            }
-        });
+        self.once_ours(generation, clear::stop);
     }
 
     fn kill(&mut self, generation: Generation) {
-        if self.units.get(&generation).is_some_and(|unit| *unit.asked.borrow() == Asked::Answered) {
-            self.call(move |context| clear::kill(context, generation));
-        }
+        self.once_ours(generation, clear::kill);
     }
 
     fn pass_on(&mut self, generation: Generation, signal: i32) {
