@@ -1,0 +1,147 @@
+//! What becomes of a wrapper that is down: whether it comes back by itself. Pure: what is seen is handed in.
+
+use crate::systemd::guard::Seen;
+
+/// An outage, from when the wrapper is looked at first.
+#[derive(Debug, Default)]
+pub struct Outage {
+    /// `NRestarts` when systemd had not counted the next one yet.
+    restarts: Option<u32>,
+}
+
+impl Outage {
+    /// What is to become of the generations, once that can be told.
+    pub fn verdict(&mut self, seen: &Seen) -> Option<Verdict> {
+        let job = seen.job.as_deref();
+        match (seen.active_state.as_str(), seen.sub_state.as_str()) {
+            _ if job == Some("stop") => Some(Verdict::Stop),
+            // Of one that is up, only somebody's.
+            _ if seen.is_up() && job == Some("restart") => Some(Verdict::Stop),
+            // No start is left, or none was wanted.
+            _ if seen.is_down() => job.is_none().then_some(Verdict::Stop),
+            // Its main process has ended, and systemd hasn't said yet what follows.
+            ("deactivating", _) => None,
+            (_, waits) if waits.starts_with("auto-restart") => {
+                if job.is_none() {
+                    self.restarts = Some(seen.restarts[0]);
+                }
+                None
+            }
+            // Its main process is not there yet.
+            _ if !seen.is_up() && seen.main_start <= seen.active_exit => None,
+            _ if self.is_started_by_somebody(seen) => Some(Verdict::Stop),
+            _ => Some(Verdict::Keep),
+        }
+    }
+
+    /// Its main process was started when the guard went down or later, and sooner than systemd would have, or without its
+    /// counting that.
+    fn is_started_by_somebody(&self, seen: &Seen) -> bool {
+        let too_soon = seen.main_start.saturating_sub(seen.active_exit) < seen.restart_usec;
+        let uncounted = self.restarts.is_some_and(|before| seen.restarts[1] <= before);
+        seen.main_start + TOGETHER > seen.guard_exit && (too_soon || uncounted)
+    }
+}
+
+/// How long may pass between the two halves of what systemd does at once, in µs: with RestartMode=direct, systemd 254 tells the
+/// guard of nothing but the start.
+const TOGETHER: u64 = 1_000_000;
+
+/// What is to become of the generations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// They serve on, and the next procroll takes over.
+    Keep,
+    /// They go with their wrapper.
+    Stop,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CRASH: u64 = 5_000_000;
+    const PAUSE: u64 = 100_000;
+
+    /// `active running`, with a job behind it if there is one, and a main process that was started at this time.
+    fn verdict(state: &str, main_start: u64) -> Option<Verdict> {
+        let mut words = state.split_whitespace().map(str::to_owned);
+        let mut word = || words.next();
+        let seen = Seen {
+            active_state: word().unwrap_or_default(),
+            sub_state: word().unwrap_or_default(),
+            job: word(),
+            active_exit: CRASH,
+            main_start,
+            restart_usec: PAUSE,
+            guard_exit: CRASH + 2_000,
+            restarts: [3; 2],
+        };
+        Outage::default().verdict(&seen)
+    }
+
+    #[test]
+    fn an_automatic_restart_keeps_them() {
+        let before = 1_000_000;
+        for waits in [
+            "deactivating final-sigterm",
+            "activating auto-restart",
+            "activating auto-restart restart",
+            "activating auto-restart-queued restart",
+            "failed failed start",
+            "inactive dead start",
+            "activating start-pre start",
+        ] {
+            assert_eq!(verdict(waits, before), None, "{waits}");
+        }
+        for starts in ["activating start start", "active running", "reloading reload reload"] {
+            assert_eq!(verdict(starts, CRASH + PAUSE + 10), Some(Verdict::Keep), "{starts}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_wrapper_stops_them() {
+        for ends in [
+            "active running stop",
+            "deactivating stop-sigterm stop",
+            "activating auto-restart stop",
+            "inactive dead",
+            "failed failed",
+        ] {
+            assert_eq!(verdict(ends, 1_000_000), Some(Verdict::Stop), "{ends}");
+        }
+    }
+
+    #[test]
+    fn a_restart_of_somebodys_stops_them() {
+        assert_eq!(verdict("active running restart", 1_000_000), Some(Verdict::Stop));
+        assert_eq!(verdict("deactivating stop-sigterm restart", 1_000_000), Some(Verdict::Stop));
+        // In the pause before systemd's own.
+        assert_eq!(verdict("activating start start", CRASH + PAUSE - 10), Some(Verdict::Stop));
+        assert_eq!(verdict("active running", CRASH + PAUSE - 10), Some(Verdict::Stop));
+    }
+
+    #[test]
+    fn what_systemd_does_by_itself_it_counts() {
+        let started_after = |restarts: u32| {
+            let mut outage = Outage::default();
+            let mut seen = Seen { active_state: "activating".to_owned(), restarts: [3; 2], ..Seen::default() };
+            seen.sub_state = "auto-restart".to_owned();
+            assert_eq!(outage.verdict(&seen), None);
+            seen.job = Some("restart".to_owned());
+            seen.restarts = [restarts; 2];
+            assert_eq!(outage.verdict(&seen), None);
+            outage.verdict(&Seen { sub_state: "start".to_owned(), main_start: 1, ..seen })
+        };
+        assert_eq!(started_after(4), Some(Verdict::Keep));
+        assert_eq!(started_after(3), Some(Verdict::Stop));
+        assert_eq!(started_after(0), Some(Verdict::Stop));
+    }
+
+    #[test]
+    fn who_stops_the_guard_alone_stops_nothing() {
+        for up in ["active running", "reloading reload reload", "active running reload"] {
+            assert_eq!(verdict(up, CRASH - 2_000_000), Some(Verdict::Keep), "{up}");
+        }
+    }
+}
