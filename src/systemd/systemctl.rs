@@ -1,0 +1,91 @@
+//! systemctl, for what has to work without a bus: it has a way of its own to the manager, which is for that one's owner.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::Place;
+use super::guard::Seen;
+use crate::settings::Span;
+
+/// How long a call may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs systemctl with these arguments, and gives what it printed.
+///
+/// # Errors
+/// What it said, if it failed.
+pub async fn run(place: &Place, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new("/usr/bin/systemctl");
+    command.env_clear();
+    if let Some(uid) = place.user {
+        command.arg("--user").env("XDG_RUNTIME_DIR", Place::runtime_directory(uid));
+    }
+    let output = command.args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = timeout(PATIENCE, output).await.context("systemctl did not end in time")?;
+    let output = output.context("can't run systemctl")?;
+    if !output.status.success() {
+        bail!("systemctl {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// What systemd says of a wrapper unit whose guard is being stopped.
+pub async fn look(place: &Place, wrapper: &str, guard: &str) -> Result<Seen> {
+    let exit = "--property=ActiveExitTimestampMonotonic";
+    let guard = run(place, &["show", exit, guard]).await?;
+    let properties = "--property=ActiveState,SubState,NRestarts,ExecMainStartTimestampMonotonic,RestartUSec";
+    let shown = run(place, &["show", properties, exit, wrapper]).await?;
+    let jobs = run(place, &["list-jobs", "--full", "--plain", "--no-legend"]).await?;
+    read(wrapper, &shown, &jobs, &guard)
+}
+
+/// Reads what `systemctl show` and `systemctl list-jobs` print.
+fn read(unit: &str, shown: &str, jobs: &str, guard: &str) -> Result<Seen> {
+    let job = jobs.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        (words.next() == Some(unit)).then(|| words.next().unwrap_or_default().to_owned())
+    });
+    let restart_usec = match property(shown, "RestartUSec")?.parse()? {
+        Span::Of(pause) => u64::try_from(pause.as_micros())?,
+        Span::Infinite => u64::MAX,
+    };
+    Ok(Seen {
+        active_state: property(shown, "ActiveState")?.to_owned(),
+        sub_state: property(shown, "SubState")?.to_owned(),
+        job,
+        active_exit: property(shown, "ActiveExitTimestampMonotonic")?.parse()?,
+        main_start: property(shown, "ExecMainStartTimestampMonotonic")?.parse()?,
+        restart_usec,
+        restarts: [property(shown, "NRestarts")?.parse()?; 2],
+        guard_exit: property(guard, "ActiveExitTimestampMonotonic")?.parse()?,
+    })
+}
+
+fn property<'a>(shown: &'a str, name: &str) -> Result<&'a str> {
+    let value = shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    value.with_context(|| format!("systemctl shows no {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_it_prints_is_read() {
+        let shown = "NRestarts=3\nRestartUSec=1min 100ms\nExecMainStartTimestampMonotonic=7\nActiveState=deactivating\n\
+                     SubState=stop-sigterm\nActiveExitTimestampMonotonic=9\n";
+        let guard = "ActiveExitTimestampMonotonic=10\n";
+        let jobs = "612 webb.service start waiting\n613 web.service stop running\n";
+        let seen = read("web.service", shown, jobs, guard).expect("what systemctl prints");
+        assert_eq!((seen.active_state.as_str(), seen.sub_state.as_str()), ("deactivating", "stop-sigterm"));
+        assert_eq!(seen.job.as_deref(), Some("stop"));
+        let times = (seen.active_exit, seen.main_start, seen.guard_exit, seen.restart_usec);
+        assert_eq!(times, (9, 7, 10, 60_100_000));
+        assert_eq!(read("web.service", shown, "", guard).expect("no job").job, None);
+        assert!(read("web.service", "", "", guard).is_err());
+    }
+}
