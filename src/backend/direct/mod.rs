@@ -1,0 +1,470 @@
+//! Generations as processes of procroll's own, with no systemd at all.
+//!
+//! Each generation has a [`keeper`], below which all of its processes stay, a notify socket of its own, and tasks that
+//! listen to both ([`ears`]). What is to be done about what is heard, and when, is for [`life`] to say. procroll looks at
+//! /proc ([`tree`]) to know who has sent a notification, and whom to kill.
+//!
+//! What can't be guaranteed without a control group: that a program is killed which forks faster than it can be looked for,
+//! and that another user's process is, if procroll is not root. A generation is kept as long as it runs if procroll itself
+//! is killed, but nobody looks after it then.
+
+mod command;
+mod ears;
+mod folder;
+mod keeper;
+mod life;
+mod tree;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use tokio::net::UnixStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use ears::{Ears, Heard, Process};
+use folder::Folder;
+use life::{Action, Life, Terms};
+use tree::Stat;
+use wire::Word;
+
+use super::{Backend, Report, When};
+use crate::exit::{ExitStatus, Fatal, OrExit};
+use crate::notify::datagram::Message as Notification;
+use crate::notify::socket::Socket;
+use crate::roll::{Death, Event, Generation, Refusal};
+use crate::settings::direct::Direct;
+use crate::settings::{ServiceType, Strategy};
+use crate::systemd::pidfd::Pidfd;
+use crate::systemd::place;
+
+/// How long the end of procroll waits for what it has killed. Only the kernel can keep a process for longer.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// How often in a row to look for what has forked before it was killed.
+const ROUNDS: usize = 50;
+
+/// The direct backend.
+#[derive(Debug)]
+pub struct DirectBackend {
+    settings: Direct,
+    directory: Option<PathBuf>,
+    folder: Folder,
+    sender: mpsc::UnboundedSender<(Generation, Heard)>,
+    heard: mpsc::UnboundedReceiver<(Generation, Heard)>,
+    generations: BTreeMap<Generation, Running>,
+    /// Those that wait for all others to go.
+    prepared: BTreeSet<Generation>,
+    reports: VecDeque<Report>,
+    /// Reaps keepers, and what procroll inherits.
+    _reaper: JoinSet<()>,
+}
+
+/// A generation that has begun and is not dead.
+#[derive(Debug)]
+struct Running {
+    life: Life,
+    keeper: Keeper,
+    main: Option<Process>,
+    /// What was said before the keeper had told that anybody can say anything.
+    early: Vec<(Notification, Option<Process>)>,
+    ears: std::sync::Arc<Ears>,
+    tasks: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Keeper {
+    process: Process,
+    /// When it began, in ticks since boot.
+    began: u64,
+    /// It has said that nothing is left.
+    is_done: bool,
+    /// It was killed before that.
+    is_lost: bool,
+}
+
+impl DirectBackend {
+    /// A backend that starts what `settings` say. To be made in a runtime, in a process with one thread.
+    ///
+    /// # Errors
+    /// What it lacks: a folder to write to, or a kernel with handles of processes (5.3).
+    pub fn new(settings: Direct) -> Result<Self, Fatal> {
+        let own = Pidfd::open(std::process::id());
+        own.context("the kernel, or a filter, has no pidfd_open(2)").or_exit(ExitStatus::Internal)?;
+        Stat::of(std::process::id()).context("/proc is not mounted").or_exit(ExitStatus::Internal)?;
+        // What loses its keeper is procroll's.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).or_exit(ExitStatus::Internal)?;
+        let folder = Folder::make(&settings)?;
+        let mut children = signal(SignalKind::child()).or_exit(ExitStatus::Internal)?;
+        let mut reaper = JoinSet::new();
+        reaper.spawn(async move {
+            loop {
+                reap();
+                if children.recv().await.is_none() {
+                    return;
+                }
+            }
+        });
+        let (sender, heard) = mpsc::unbounded_channel();
+        let directory = command::directory(&settings);
+        let (generations, prepared, reports) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new());
+        Ok(Self { settings, directory, folder, sender, heard, generations, prepared, reports, _reaper: reaper })
+    }
+
+    fn terms(&self) -> Terms {
+        Terms {
+            notifies: self.settings.service_type == ServiceType::Notify,
+            start: self.settings.ready_timeout,
+            stop: self.settings.shutdown_timeout,
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.reports.push_back(Report::Event(event));
+    }
+
+    fn begin(&mut self, generation: Generation) -> Result<Running, Fatal> {
+        let path = self.folder.socket(generation);
+        let program = command::program(&self.settings, self.directory.as_deref(), generation, &path)?;
+        let socket = Socket::bind(&path)
+            .with_context(|| format!("can't make the notify socket {}", path.display()))
+            .or_exit(ExitStatus::Internal)?;
+        let started = keeper::start(&program).context("no process can be made for it");
+        let (pid, channel) = started.or_exit(ExitStatus::Internal)?;
+        let ears = Ears::new(generation, pid, socket, self.sender.clone());
+        let attend = || {
+            // It is not reaped before this thread waits for something.
+            let (process, end) = (Process::open(pid)?, Pidfd::open(pid)?);
+            let began = Stat::of(pid)?.began;
+            channel.set_nonblocking(true).ok()?;
+            Some((Keeper { process, began, is_done: false, is_lost: false }, end, UnixStream::from_std(channel).ok()?))
+        };
+        let attended = attend().context("there are no descriptors left").or_exit(ExitStatus::Internal);
+        let (keeper, end, channel) = attended.inspect_err(|_| kill(&[pid]))?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(ears.clone().hear_keeper(channel, end));
+        tasks.spawn(ears.clone().hear_notifications());
+        Ok(Running { life: Life::new(now(), self.terms()), keeper, main: None, early: Vec::new(), ears, tasks })
+    }
+
+    /// Looks for the program, as far as that can be done without starting it.
+    fn prepare(&mut self, generation: Generation) {
+        let path = self.folder.socket(generation);
+        match command::program(&self.settings, self.directory.as_deref(), generation, &path) {
+            Ok(_) => {
+                self.prepared.insert(generation);
+                self.tell(Event::Prepared { generation, pace: self.settings.pace });
+            }
+            Err(fatal) => self.refuse(generation, &fatal),
+        }
+    }
+
+    fn refuse(&mut self, generation: Generation, fatal: &Fatal) {
+        let refusal = Refusal { reason: fatal.to_string(), exit: fatal.exit };
+        self.tell(Event::Refused(generation, refusal));
+    }
+
+    fn handle(&mut self, generation: Generation, event: life::Event) {
+        if let Some(running) = self.generations.get_mut(&generation) {
+            let actions = running.life.handle_event(now(), event);
+            self.act(generation, actions);
+        }
+    }
+
+    fn act(&mut self, generation: Generation, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::TellStarted => self.tell(Event::Started { generation, pace: self.settings.pace }),
+                Action::TellActive => self.tell_active(generation),
+                Action::TellDeactivating => self.tell(Event::Deactivating(generation)),
+                Action::TellDead { death, was_active } => {
+                    self.generations.remove(&generation);
+                    self.tell(Event::Dead { generation, death, was_active });
+                }
+                Action::AskMain => self.signal_main(generation, self.settings.signal.number()),
+                Action::AskAll => self.signal_all(generation, self.settings.signal.number()),
+                Action::KillAll => self.kill_all(generation),
+            }
+        }
+    }
+
+    fn tell_active(&mut self, generation: Generation) {
+        let main = self.generations.get(&generation).and_then(|running| running.main.as_ref());
+        let main_pid = main.map(|main| main.pid);
+        self.reports.push_back(Report::Active { generation, main_pid });
+    }
+
+    fn signal_main(&self, generation: Generation, signal: i32) {
+        let main = self.generations.get(&generation).and_then(|running| running.main.as_ref());
+        if let Some(main) = main
+            && let Err(error) = main.handle.send(signal)
+        {
+            tracing::warn!("can't signal process {} of generation {generation}: {error}", main.pid);
+        }
+    }
+
+    fn signal_all(&self, generation: Generation, signal: i32) {
+        for process in self.processes(generation) {
+            // One that can't be signalled is killed in the end, or given up.
+            let _ = process.handle.send(signal);
+        }
+    }
+
+    /// Kills what there is of a generation, and gives it up if none of that can be killed.
+    fn kill_all(&mut self, generation: Generation) {
+        let (mut killed, mut spared) = (BTreeSet::new(), BTreeSet::new());
+        // What they have started before they heard of it is found in the next round.
+        for _ in 0..ROUNDS {
+            let found = self.processes(generation);
+            let new: Vec<_> =
+                found.iter().filter(|one| !killed.contains(&one.pid) && !spared.contains(&one.pid)).collect();
+            if new.is_empty() {
+                break;
+            }
+            for process in new {
+                let them = if process.handle.send(nix::libc::SIGKILL).is_ok() { &mut killed } else { &mut spared };
+                them.insert(process.pid);
+            }
+        }
+        let Some(running) = self.generations.get(&generation) else { return };
+        if !spared.is_empty() && killed.is_empty() {
+            let pids = spared.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+            tracing::warn!(
+                "generation {generation} is given up, since procroll may not kill what is left of it: {pids}"
+            );
+            self.handle(generation, life::Event::Empty);
+        } else if spared.is_empty() && killed.is_empty() && running.keeper.is_lost {
+            self.handle(generation, life::Event::Empty);
+        }
+    }
+
+    /// All processes of a generation that can be found now. If its keeper has been killed, they are procroll's own, as are those
+    /// of another generation of which that is so.
+    fn processes(&self, generation: Generation) -> Vec<Process> {
+        let Some(running) = self.generations.get(&generation) else { return Vec::new() };
+        let (keeper, own) = (&running.keeper, std::process::id());
+        // A number stays the keeper's until it is reaped, which does not happen while this thread is here.
+        if !keeper.process.handle.has_ended() {
+            let pids = tree::below(keeper.process.pid).into_iter();
+            return pids.filter_map(|pid| ears::descendant(pid, keeper.process.pid)).collect();
+        }
+        let is_keeper = |pid| self.generations.values().any(|running| running.keeper.process.pid == pid);
+        let is_orphan = |stat: Stat| stat.began >= keeper.began && !stat.is_zombie;
+        let orphans =
+            tree::children(own).into_iter().filter(|pid| !is_keeper(*pid) && Stat::of(*pid).is_some_and(is_orphan));
+        let all = orphans.flat_map(|pid| tree::below(pid).into_iter().chain([pid]));
+        all.filter_map(|pid| ears::descendant(pid, own)).collect()
+    }
+
+    fn hear(&mut self, generation: Generation, heard: Heard) {
+        let Some(running) = self.generations.get_mut(&generation) else { return };
+        match heard {
+            Heard::Keeper(Word::Executed { .. }, main) => {
+                running.main = main;
+                let early = std::mem::take(&mut running.early);
+                self.handle(generation, life::Event::Executed);
+                early.into_iter().for_each(|(message, main)| self.notified(generation, message, main));
+            }
+            Heard::Keeper(Word::NotExecuted { step, error }, _) => {
+                self.generations.remove(&generation);
+                let refusal = command::refusal(&self.settings, self.directory.as_deref(), step, error);
+                self.tell(Event::Refused(generation, refusal));
+            }
+            Heard::Keeper(Word::Exited { pid, status }, _) => self.ended(generation, pid, Death::Exited(status)),
+            Heard::Keeper(Word::Killed { pid, signal }, _) => self.ended(generation, pid, Death::Killed(signal)),
+            Heard::Keeper(Word::Empty, _) => running.keeper.is_done = true,
+            Heard::KeeperGone if running.keeper.is_done => self.handle(generation, life::Event::Empty),
+            Heard::KeeperGone => {
+                running.keeper.is_lost = true;
+                tracing::warn!("the keeper of generation {generation} was killed, so all of it is");
+                self.handle(generation, life::Event::Kill);
+            }
+            Heard::MainGone(pid) if running.main.as_ref().is_some_and(|main| main.pid == pid) => {
+                self.ended(generation, pid, Death::Failed("unknown".to_owned()));
+            }
+            Heard::MainGone(_) => {}
+            Heard::Notified(message, main) if running.life.is_executing() => running.early.push((message, main)),
+            Heard::Notified(message, main) => self.notified(generation, message, main),
+        }
+    }
+
+    fn notified(&mut self, generation: Generation, message: Notification, main: Option<Process>) {
+        if let Some(main) = main {
+            self.has_main(generation, main);
+        }
+        if let Some(duration) = message.extend {
+            self.handle(generation, life::Event::Extend(duration));
+        }
+        if let Some(status) = message.status {
+            self.reports.push_back(Report::Status(generation, status));
+        }
+        if message.ready {
+            self.handle(generation, life::Event::Ready);
+        }
+        if message.stopping {
+            self.handle(generation, life::Event::Stopping);
+        }
+    }
+
+    /// The generation says that this is its main process.
+    fn has_main(&mut self, generation: Generation, main: Process) {
+        let Some(running) = self.generations.get_mut(&generation) else { return };
+        let is_new = running.main.as_ref().is_none_or(|before| before.pid != main.pid);
+        if is_new && let Some(handle) = Pidfd::open(main.pid) {
+            running.tasks.spawn(running.ears.clone().watch(main.pid, handle));
+            running.main = Some(main);
+            if running.life.is_active() {
+                self.tell_active(generation);
+            }
+        }
+    }
+
+    /// A process of the generation has ended.
+    fn ended(&mut self, generation: Generation, pid: u32, death: Death) {
+        let Some(running) = self.generations.get_mut(&generation) else { return };
+        let event = match running.main.take_if(|main| main.pid == pid) {
+            Some(_) => life::Event::MainEnded(death),
+            None => life::Event::OtherEnded,
+        };
+        self.handle(generation, event);
+    }
+
+    fn handle_timeouts(&mut self) {
+        let now = now();
+        let generations: Vec<_> = self.generations.keys().copied().collect();
+        for generation in generations {
+            let Some(running) = self.generations.get_mut(&generation) else { continue };
+            let actions = running.life.handle_timeout(now);
+            self.act(generation, actions);
+        }
+    }
+
+    /// Waits for something to happen.
+    async fn wait(&mut self) {
+        let until = self.generations.values().filter_map(|running| running.life.next_timeout()).min();
+        // We hold a sender ourselves, so there is always a next word.
+        let heard = match until {
+            Some(until) => timeout_at(Instant::from_std(until), self.heard.recv()).await.ok().flatten(),
+            None => self.heard.recv().await,
+        };
+        match heard {
+            Some((generation, heard)) => self.hear(generation, heard),
+            None => self.handle_timeouts(),
+        }
+    }
+}
+
+impl Backend for DirectBackend {
+    fn start(&mut self, generation: Generation) {
+        match self.settings.strategy {
+            Strategy::Overlap => self.proceed(generation),
+            Strategy::Handover => self.prepare(generation),
+        }
+    }
+
+    fn proceed(&mut self, generation: Generation) {
+        self.prepared.remove(&generation);
+        match self.begin(generation) {
+            Ok(running) => drop(self.generations.insert(generation, running)),
+            Err(fatal) => self.refuse(generation, &fatal),
+        }
+    }
+
+    /// The settings are those of the command line, which never change.
+    fn again(&mut self, generation: Generation, _: Generation) {
+        self.prepare(generation);
+    }
+
+    fn stop(&mut self, generation: Generation) {
+        if self.prepared.remove(&generation) {
+            return self.tell(Event::Dead { generation, death: Death::Stopped, was_active: false });
+        }
+        self.handle(generation, life::Event::Stop);
+    }
+
+    fn kill(&mut self, generation: Generation) {
+        self.handle(generation, life::Event::Kill);
+    }
+
+    fn pass_on(&mut self, generation: Generation, signal: i32) {
+        self.signal_main(generation, signal);
+    }
+
+    fn forget(&mut self, generation: Generation) {
+        // A dead one has left nothing.
+        self.tell(Event::Gone(generation));
+    }
+
+    fn rest(&mut self) {}
+
+    fn is_in_touch(&self) -> bool {
+        true
+    }
+
+    fn nothing_is_left(&self) -> bool {
+        self.generations.is_empty()
+    }
+
+    /// After a death procroll ends at once, and what still drains would have nobody who counts its stop timeout.
+    async fn end(&mut self) {
+        let generations: Vec<_> = self.generations.keys().copied().collect();
+        for generation in generations {
+            self.kill(generation);
+        }
+        let all = async {
+            while !self.generations.is_empty() {
+                self.wait().await;
+            }
+        };
+        if timeout(LAST_WAIT, all).await.is_err() {
+            tracing::warn!("processes that were killed have not ended");
+        }
+    }
+
+    fn hint(&self, _: Generation, _: When) -> String {
+        match place::likely_own_service() {
+            Some(unit) => format!("See {}", place::Place::find(false).journalctl(&unit)),
+            None => "See what it has said itself".to_owned(),
+        }
+    }
+
+    fn unit(&self, _: Generation) -> Option<String> {
+        None
+    }
+
+    fn name(&self, generation: Generation) -> String {
+        format!("generation {generation}")
+    }
+
+    async fn report(&mut self) -> Report {
+        loop {
+            match self.reports.pop_front() {
+                Some(report) => return report,
+                None => self.wait().await,
+            }
+        }
+    }
+}
+
+/// Reaps all children that have ended.
+fn reap() {
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    while matches!(waitid(WaitId::All, ended), Ok(Some(_)) | Err(rustix::io::Errno::INTR)) {}
+}
+
+fn kill(pids: &[u32]) {
+    for pid in pids.iter().filter_map(|pid| Pidfd::open(*pid)) {
+        let _ = pid.send(nix::libc::SIGKILL);
+    }
+}
+
+/// tokio's clock, which tests can stop.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}

@@ -1,0 +1,163 @@
+//! `procroll run` without `--systemd-run`: generations that are procroll's own processes.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::overrides::{self, Caller};
+use super::{Run, settings};
+use crate::exit::Fatal;
+use crate::settings::direct::{Direct, READY_TIMEOUT, SHUTDOWN_TIMEOUT};
+use crate::settings::{ServiceType, SignalName, Span, template};
+
+/// What the caller's environment says to procroll alone.
+const OWN: [&str; 5] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_PIDFDID"];
+
+impl Run {
+    /// Checks what the command line said, for generations without a unit.
+    ///
+    /// # Errors
+    /// One line that names the option and why it can't be.
+    pub fn check_direct(&self, caller: &Caller) -> Result<Direct, Fatal> {
+        self.refuse_options_of_units()?;
+        let command = settings::check_command(&self.command)?;
+        if command.iter().any(|word| template::names_unit(word)) {
+            return Err(Fatal::usage("{{.Unit}} means nothing without --systemd-run: there is no unit"));
+        }
+        let listens = variable(caller, "LISTEN_PID") == Some(OsStr::new(&std::process::id().to_string()));
+        let mut environment = caller.environment.clone();
+        let own = |name: &OsStr| OWN.iter().any(|own| name == *own && (listens || !own.starts_with("LISTEN_")));
+        environment.retain(|(name, _)| !own(name));
+        for assignment in &self.setenv {
+            let (name, value) = overrides::assignment(assignment, Some(caller))?;
+            environment.retain(|(other, _)| other != name);
+            environment.push((name.into(), value));
+        }
+        Ok(Direct {
+            strategy: self.strategy,
+            pace: self.pace()?,
+            service_type: self.service_type,
+            ready_timeout: timeout("--ready-timeout", self.ready_timeout, READY_TIMEOUT)?,
+            shutdown_timeout: timeout("--shutdown-timeout", self.shutdown_timeout, SHUTDOWN_TIMEOUT)?,
+            signal: self.signal.clone().unwrap_or_else(|| SignalName::of(nix::libc::SIGTERM)),
+            tempdirs: self.tempdir.clone().map_or_else(|| tempdirs(caller), |path| vec![path]),
+            environment,
+            listens,
+            directory: self.working_directory.as_ref().map(PathBuf::from),
+            current: path(caller, "PWD"),
+            command,
+        })
+    }
+
+    fn refuse_options_of_units(&self) -> Result<(), Fatal> {
+        let given = [
+            ("--user", self.user),
+            ("--unit", self.unit.is_some()),
+            ("--property", !self.property.is_empty()),
+            ("--uid", self.uid.is_some()),
+            ("--gid", self.gid.is_some()),
+            ("--slice", self.slice.is_some()),
+            ("--description", self.description.is_some()),
+            ("--service-type=notify-reload", self.service_type == ServiceType::NotifyReload),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(Fatal::usage(format!("{option} means nothing without --systemd-run"))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn variable<'a>(caller: &'a Caller, name: &str) -> Option<&'a OsStr> {
+    caller.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_os_str())
+}
+
+fn timeout(option: &str, span: Option<Span>, default: Span) -> Result<Span, Fatal> {
+    match span {
+        Some(Span::Of(Duration::ZERO)) => Err(overrides::no_time(option)),
+        span => Ok(span.unwrap_or(default)),
+    }
+}
+
+/// Where nobody else can write to if there is such a place; else as mktemp(1).
+fn tempdirs(caller: &Caller) -> Vec<PathBuf> {
+    let named = ["XDG_RUNTIME_DIR", "TMPDIR"].into_iter().filter_map(|name| path(caller, name));
+    named.chain(["/tmp".into()]).collect()
+}
+
+fn path(caller: &Caller, name: &str) -> Option<PathBuf> {
+    variable(caller, name).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::path::Path;
+
+    use super::*;
+    use crate::cli::{Parsed, parse};
+
+    fn check(words: &[&str], environment: &[(&str, &str)]) -> Result<Direct, String> {
+        let words = ["procroll", "run"].iter().chain(words).chain(&["--", "/bin/x", "{{.Generation}}"]);
+        let variables = environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        match parse(words.map(OsString::from)).map_err(|fatal| fatal.to_string())? {
+            Parsed::Direct(run) => {
+                run.check_direct(&Caller { environment: variables, directory: None }).map_err(|fatal| fatal.to_string())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_first_procroll() {
+        let direct = check(&[], &[]).expect("no options");
+        let seconds = |seconds| Span::Of(Duration::from_secs(seconds));
+        assert_eq!((direct.ready_timeout, direct.shutdown_timeout), (seconds(10), seconds(60)));
+        assert_eq!(direct.signal.number(), 15);
+        assert_eq!(direct.tempdirs, [Path::new("/tmp")]);
+        let user = check(&[], &[("TMPDIR", "/x"), ("XDG_RUNTIME_DIR", "/run/user/7")]).expect("no options");
+        assert_eq!(user.tempdirs, ["/run/user/7", "/x", "/tmp"].map(Path::new));
+        assert_eq!(check(&["--tempdir=t"], &[]).map(|direct| direct.tempdirs), Ok(vec!["t".into()]));
+        for form in ["SIGTERM", "TERM", "15"] {
+            let direct = check(&["--debug", "--signal", form, "--shutdown-timeout=1m", "--ready-timeout", "10s"], &[]);
+            assert_eq!(direct.map(|direct| direct.signal.number()), Ok(15), "{form}");
+        }
+    }
+
+    #[test]
+    fn what_needs_a_unit_is_refused_by_name() {
+        for (words, option) in [
+            (&["-p", "Nice=1"][..], "--property"),
+            (&["--uid=app"], "--uid"),
+            (&["--gid=app"], "--gid"),
+            (&["--slice=web"], "--slice"),
+            (&["--unit=web"], "--unit"),
+            (&["--user"], "--user"),
+            (&["--description=x"], "--description"),
+            (&["--service-type=notify-reload"], "--service-type=notify-reload"),
+        ] {
+            let error = check(words, &[]).expect_err(option);
+            assert_eq!(error, format!("{option} means nothing without --systemd-run. See \"procroll --help\""));
+        }
+        assert!(check(&["--ready-timeout=0"], &[]).is_err_and(|error| error.contains("say infinity")));
+        assert!(check(&["--settle=infinity"], &[]).is_err_and(|error| error.contains("--settle=infinity")));
+    }
+
+    #[test]
+    fn the_environment_is_the_callers_without_what_is_procrolls() {
+        let pid = std::process::id().to_string();
+        let caller = [
+            ("NOTIFY_SOCKET", "/x"),
+            ("WATCHDOG_USEC", "1"),
+            ("WATCHDOG_PID", "1"),
+            ("LISTEN_FDS", "2"),
+            ("LISTEN_PID", pid.as_str()),
+            ("A", "1"),
+            ("B", "2"),
+        ];
+        let direct = check(&["-E", "A=3", "-E", "B"], &caller).expect("settings");
+        let expected = [("LISTEN_FDS", "2"), ("A", "3"), ("B", "2")].map(|(name, value)| (name.into(), value.into()));
+        assert_eq!((direct.environment, direct.listens), (expected.to_vec(), true));
+        let others = check(&[], &[("LISTEN_PID", "1"), ("LISTEN_FDS", "1")]).expect("settings");
+        assert_eq!((others.environment.len(), others.listens), (2, false), "they are not procroll's to pass on");
+    }
+}
