@@ -1,6 +1,6 @@
 //! What procroll exits with: one enum, and the failure that carries one up to `main`.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::process::ExitCode;
 
 /// procroll's own exit codes. A generation's exit status is passed on as it is (0 to 255, or the same signal), so
@@ -11,7 +11,8 @@ use std::process::ExitCode;
 pub enum ExitStatus {
     /// All was stopped as asked, or somebody stopped the generation that served.
     Success = 0,
-    /// A generation ended otherwise than by an exit status or a signal: a timeout, a watchdog, the OOM killer.
+    /// A generation ended otherwise than by an exit status or a signal: a timeout, a watchdog, the OOM killer. Or a handover
+    /// failed, and so did what ran before it. Of `procroll reload`: the roll failed.
     Failure = 1,
     /// The command line can't be understood: an option, a value, or no command.
     Usage = 170,
@@ -47,7 +48,10 @@ impl ExitStatus {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Success => "stopped, by a signal to procroll or by a stop of the generation",
-            Self::Failure => "a generation timed out, or was ended by a watchdog or the OOM killer",
+            Self::Failure => {
+                "a generation timed out, or was ended by a watchdog or the OOM killer; a handover failed, and what ran before \
+                 as well; of reload: the roll failed"
+            }
             Self::Usage => "the command line is wrong",
             Self::CommandNotFound => "the command does not exist or is not executable",
             Self::NoManager => "no systemd to talk to",
@@ -81,9 +85,14 @@ impl Fatal {
     }
 }
 
+/// One line, whatever it quotes: what somebody has written into an argument does not begin another.
 impl fmt::Display for Fatal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.error)
+        let text = format!("{:#}", self.error);
+        text.chars().try_for_each(|char| match char.is_control() {
+            true => write!(f, "{}", char.escape_default()),
+            false => f.write_char(char),
+        })
     }
 }
 

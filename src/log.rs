@@ -2,12 +2,14 @@
 //! error, as plain lines. Standard output is left to data.
 //!
 //! journald finds out a message's unit from its sender's /proc entry, so that of a process that ends at once may be
-//! lost. Messages therefore carry the unit themselves, which `journalctl -u` believes of root; others' go through
-//! standard error, whose unit journald knows beforehand.
+//! lost. Messages therefore carry the unit themselves: for the system's manager in a field that `journalctl -u` believes
+//! of root, for a user's in one that `journalctl --user-unit=` believes of that user. Others' go through standard error,
+//! whose unit journald knows beforehand.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::linux::fs::MetadataExt;
+use std::sync::LazyLock;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -19,6 +21,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::roll::Generation;
+use crate::systemd::place::{is_under_users_manager, service_of_this_process};
 
 /// How much to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,17 +41,35 @@ pub enum About {
     Serves,
     /// A roll failed.
     RollFailed,
-    /// The first generation failed, so nobody serves.
+    /// The first generation failed, or the last that there was to try, so nobody serves.
     StartFailed,
     /// The generation that served has ended.
     Died,
     /// procroll can't start at all.
     Refused,
+    /// The wrapper unit lacks something.
+    Lacks,
+    /// systemd did not do what it was asked to do about a generation.
+    NotDone,
+    /// systemd, or whoever waits for a reload, could not be told.
+    NotTold,
+    /// procroll could not execute itself anew.
+    NotExecuted,
 }
 
 impl About {
     /// All of them, for the catalog.
-    pub const ALL: [Self; 5] = [Self::Serves, Self::RollFailed, Self::StartFailed, Self::Died, Self::Refused];
+    pub const ALL: [Self; 9] = [
+        Self::Serves,
+        Self::RollFailed,
+        Self::StartFailed,
+        Self::Died,
+        Self::Refused,
+        Self::Lacks,
+        Self::NotDone,
+        Self::NotTold,
+        Self::NotExecuted,
+    ];
 
     /// `MESSAGE_ID=`: see sd-id128(3).
     pub const fn id(self) -> &'static str {
@@ -58,34 +79,63 @@ impl About {
             Self::StartFailed => "7cf7657d55094f52acec07faf5c62a33",
             Self::Died => "ca87adc00eb84736930275e8bb6a55a2",
             Self::Refused => "8f2b632e40944d13969ff1bb7b40ad14",
+            Self::Lacks => "3515fcfb265742d9871c72904e7c382c",
+            Self::NotDone => "f39dfc6add0f4eb38470bc48ebf0b4dc",
+            Self::NotTold => "fb45de133cbe43a6b055c2bf20281a72",
+            Self::NotExecuted => "1d939b2b710a40a8941cffa3f66840f9",
         }
     }
 }
 
 /// Tells something about a generation. In the journal it has the fields that systemd's own messages about units have,
-/// and the generation's number; `journalctl -u` finds it for the generation's unit, too.
-pub fn tell(about: About, generation: Generation, unit: &str, invocation: &str, message: &str) {
+/// and the generation's number; `journalctl -u` finds it for the generation's unit, too, if it has one.
+pub fn tell(about: About, generation: Generation, unit: Option<&str>, invocation: &str, message: &str) {
     let (id, generation) = (about.id(), generation.to_string());
     macro_rules! tell {
-        ($level:expr) => {
+        ($level:expr $(, $unit:ident = $name:expr)*) => {
             tracing::event!(
                 $level,
                 MESSAGE_ID = id,
                 GENERATION = generation,
-                UNIT = unit,
-                OBJECT_SYSTEMD_UNIT = unit,
+                $($unit = $name,)*
                 INVOCATION_ID = invocation,
                 "{message}"
             )
         };
     }
-    // A level has to be known when this is compiled.
-    if about == About::Serves { tell!(Level::INFO) } else { tell!(Level::ERROR) }
+    // A level and the names of fields have to be known when this is compiled.
+    match (about == About::Serves, unit, is_of_users()) {
+        (true, None, _) => tell!(Level::INFO),
+        (true, Some(unit), false) => tell!(Level::INFO, UNIT = unit, OBJECT_SYSTEMD_UNIT = unit),
+        (true, Some(unit), true) => tell!(Level::INFO, USER_UNIT = unit),
+        (false, None, _) => tell!(Level::ERROR),
+        (false, Some(unit), false) => tell!(Level::ERROR, UNIT = unit, OBJECT_SYSTEMD_UNIT = unit),
+        (false, Some(unit), true) => tell!(Level::ERROR, USER_UNIT = unit),
+    }
 }
 
 /// Tells why procroll can't start.
 pub fn tell_refused(why: impl fmt::Display) {
     tracing::error!(MESSAGE_ID = About::Refused.id(), "{why}");
+}
+
+/// Warns about the wrapper unit, or about what could not be told to anybody else.
+pub fn warn(about: About, message: impl fmt::Display) {
+    tracing::warn!(MESSAGE_ID = about.id(), "{message}");
+}
+
+/// Warns about a generation's unit, which `journalctl -u` finds as well.
+pub fn warn_of(about: About, unit: &str, message: impl fmt::Display) {
+    match is_of_users() {
+        false => tracing::warn!(MESSAGE_ID = about.id(), UNIT = unit, OBJECT_SYSTEMD_UNIT = unit, "{message}"),
+        true => tracing::warn!(MESSAGE_ID = about.id(), USER_UNIT = unit, "{message}"),
+    }
+}
+
+/// Units are those of a user's manager, not of the system's.
+fn is_of_users() -> bool {
+    static IS_OF_USERS: LazyLock<bool> = LazyLock::new(is_under_users_manager);
+    *IS_OF_USERS
 }
 
 /// Sets up messages for the whole process. `journal_stream` is `$JOURNAL_STREAM`.
@@ -97,7 +147,8 @@ pub fn init(verbosity: Verbosity, journal_stream: Option<&OsStr>) {
     };
     let registry = tracing_subscriber::registry().with(level);
     let to_journal = is_journal(journal_stream);
-    let journal = (to_journal && rustix::process::geteuid().is_root()).then(journal).flatten();
+    let is_believed = rustix::process::geteuid().is_root() || is_of_users();
+    let journal = (to_journal && is_believed).then(journal).flatten();
     match journal {
         Some(journal) => registry.with(journal).init(),
         None => {
@@ -111,14 +162,8 @@ pub fn init(verbosity: Verbosity, journal_stream: Option<&OsStr>) {
 fn journal() -> Option<tracing_journald::Layer> {
     // Fields are named as they are here.
     let journal = tracing_journald::layer().ok()?.with_field_prefix(None);
-    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    Some(journal.with_custom_fields(unit_of(&groups).map(|unit| ("OBJECT_SYSTEMD_UNIT", unit))))
-}
-
-/// The unit of the system's manager that /proc/PID/cgroup names: what comes after the slices.
-fn unit_of(groups: &str) -> Option<&str> {
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    group.split('/').find(|part| !part.is_empty() && !part.ends_with(".slice"))
+    let field = if is_of_users() { "USER_UNIT" } else { "OBJECT_SYSTEMD_UNIT" };
+    Some(journal.with_custom_fields(service_of_this_process().map(|unit| (field, unit))))
 }
 
 /// Whether standard error goes to the journal, by the way that systemd.exec(5) gives for `$JOURNAL_STREAM`. In a
@@ -176,13 +221,5 @@ mod tests {
         for about in About::ALL {
             assert!(catalog.contains(&format!("-- {}\nSubject: ", about.id())), "{about:?}");
         }
-    }
-
-    #[test]
-    fn the_unit_comes_after_the_slices() {
-        assert_eq!(unit_of("0::/system.slice/web.service\n"), Some("web.service"));
-        assert_eq!(unit_of("1:cpu:/x\n0::/system.slice/system-app.slice/app.service/sub\n"), Some("app.service"));
-        assert_eq!(unit_of("0::/\n"), None);
-        assert_eq!(unit_of(""), None);
     }
 }

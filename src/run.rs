@@ -1,38 +1,60 @@
 //! `procroll run`: finds out where it runs, and puts the parts together.
 
-use std::io;
+pub mod direct;
+pub mod own_unit;
+
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow};
+use tokio::time::{sleep, timeout};
 
 use crate::backend::service::{Origin, ServiceBackend, active_base, refuse_taken, wrapper_settings};
+use crate::check::{self, Facts, Held, Level, Report};
 use crate::cli::{Caller, Run};
+use crate::control::{self, Control};
 use crate::exit::{ExitStatus, Fatal, OrExit};
+use crate::guard;
+use crate::log::{self, About};
 use crate::manager::{Manager, Signals, status};
 use crate::notify::upstream::{Nobody, Systemd};
-use crate::notify::{Upstream, Word};
+use crate::notify::{self, Word};
 use crate::privileges;
-use crate::roll::Exit;
-use crate::settings::{BadName, BaseName, Settings, SignalName, WrapperName};
-use crate::systemd::wrapper::{self, Own};
-use crate::systemd::{Bus, Error, Link, Place, mounts, program};
+use crate::reexec::{self, Reexec};
+use crate::roll::{Exit, Inherited, Standing};
+use crate::settings::{BaseName, Settings, WrapperName};
+use crate::survey;
+use crate::systemd::error::is_about_the_connection;
+use crate::systemd::wrapper::{self, Interrupted, Now, Own, Seen};
+use crate::systemd::{self, Bus, Link, Place, folder, place, program};
 use crate::unit;
 
-/// Runs and rolls generations until it is told to stop or none serves any more.
+/// Runs and rolls generations until it is told to stop or none serves any more. `run` is what the command line says, or why
+/// it can't be understood.
 ///
 /// # Errors
 /// Whatever keeps it from starting the first generation.
-pub async fn run(run: &Run, caller: &Caller, place: Place, signals: Signals) -> Result<Exit, Fatal> {
-    let settings = run.check(Some(caller))?;
-    if rustix::process::geteuid().is_root() {
-        mounts::enter_systemds().map_err(no_view)?;
-        privileges::drop().context("can't give up privileges").or_exit(ExitStatus::Internal)?;
-    }
+pub async fn run(
+    run: Result<Box<Run>, Fatal>,
+    caller: &Caller,
+    place: Place,
+    mut signals: Signals,
+) -> Result<Exit, Fatal> {
+    privileges::step_back()?;
     let bus = Arc::new(Bus::new(place));
-    let link = bus.connect().await.map_err(unreachable)?;
-    let own = wrapper::own(&link).await.map_err(unreachable)?;
+    let anew = reexec::was_executed_anew();
+    reexec::hear_stops();
+    let patience = Patience::new(&bus);
+    let found = patience.insist(&mut signals, async || {
+        let link = bus.connect().await?;
+        Ok((wrapper::own(&link).await?, link))
+    });
+    let Some((own, link)) = found.await? else { return Ok(Exit::Stopped) };
+    // In a wrapper the arguments hold what the application's environment made of them: it is the unit that counts.
     let Some(own) = own else {
+        let run = run?;
+        let settings = run.check(Some(caller))?;
         if run.user && bus.place.user.is_none() {
             return Err(Fatal::usage("--user: PID 1 has started this process, so it is no user's"));
         }
@@ -46,20 +68,138 @@ pub async fn run(run: &Run, caller: &Caller, place: Place, signals: Signals) -> 
         backend.verify().await?;
         drop(link);
         tracing::info!("Generations are named {names}");
-        return Manager::new(backend, Nobody, None).run(signals).await.or_exit(ExitStatus::Internal);
+        let manager = Manager::new(backend, Nobody::default(), None);
+        return Ok(manager.run(Vec::new(), signals, Control::none()).await);
     };
-    let mut upstream = Systemd::new(Arc::clone(&bus), own.id.clone());
-    match prepare(&bus, &link, &own).await {
-        Ok((origin, watchdog)) => {
-            drop(link);
-            let signals = signals.of_unit(&own.kill_signals, own.reload_signal).or_exit(ExitStatus::Internal)?;
-            let backend = ServiceBackend::new(bus, origin);
-            Manager::new(backend, upstream, watchdog).run(signals).await.or_exit(ExitStatus::Internal)
+    let own = Own { program: reexec::own_program(&own.program), ..own };
+    let mut signals = signals.of_unit(&own.kill_signals, own.reload_signal).or_exit(ExitStatus::Internal)?;
+    // Those that came while procroll was executed anew.
+    reexec::hear();
+    let prepared = patience.insist(&mut signals, async || prepare(&bus, &bus.connect().await?, &own).await).await;
+    let prepared = prepared.inspect_err(|fatal| {
+        notify::tell(&[Word::Status(status::one_line(&fatal.to_string()))]);
+    });
+    let Some((origin, watchdog)) = prepared? else { return Ok(Exit::Stopped) };
+    drop(link);
+    let reexec = Reexec::new(caller, &own.program).or_exit(ExitStatus::Internal)?;
+    let mut backend = ServiceBackend::new(Arc::clone(&bus), origin);
+    let left = patience.insist(&mut signals, async || Ok(backend.survey().await?)).await?;
+    let Some(left) = left else { return Ok(Exit::Stopped) };
+    let interrupted = interrupted(&backend, &left).await;
+    // With Type=notify-reload systemd asks by a signal, and hears what came of it.
+    let control = match own.reload_signal {
+        Some(_) => Control::none(),
+        None => listen(&bus.place, &own.id, !left.is_empty())?,
+    };
+    let manager = Manager::new(backend, Systemd::new(bus, &own, interrupted), watchdog).with_reexec(reexec, anew);
+    Ok(manager.run(left, signals, control).await)
+}
+
+/// What the marks of what was `left` say of reloads under way.
+async fn interrupted(backend: &ServiceBackend, left: &[Inherited]) -> Interrupted {
+    let present = backend.digest().await;
+    let marks: Vec<_> = left.iter().filter_map(|one| Some((one.standing, backend.mark(one.generation)?))).collect();
+    let serves = |text: &str| unit::digest(text) == present;
+    Interrupted {
+        jobs: marks.iter().filter_map(|(_, text)| unit::job(text)).collect(),
+        in_vain: marks
+            .iter()
+            .filter(|(_, text)| unit::is_again(text))
+            .filter_map(|(_, text)| unit::job(text))
+            .collect(),
+        changed: !marks.iter().any(|(standing, text)| *standing == Standing::Active && serves(text)),
+    }
+}
+
+/// Listens for whoever asks for rolls. What runs already is worth more than that.
+fn listen(place: &Arc<Place>, unit: &str, takes_over: bool) -> Result<Control, Fatal> {
+    let fatal = match Control::listen(place, unit) {
+        Ok(control) => return Ok(control),
+        Err(error) => anyhow!(error).context(format!("can't listen in {}", place.control.display())),
+    };
+    if !takes_over {
+        return Err(Fatal { exit: ExitStatus::Internal, error: fatal });
+    }
+    log::warn(About::NotDone, format_args!("{fatal:#}. It is tried again, and until then a reload fails"));
+    Ok(Control::listen_later(Arc::clone(place), unit.to_owned()))
+}
+
+/// How much longer the unit's manager is told to wait while nothing can be decided, and how often.
+const EXTEND_BY: Duration = Duration::from_secs(30);
+const ALIVE_EVERY: Duration = Duration::from_secs(10);
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What procroll does while systemd can't be reached and nothing can be decided.
+struct Patience {
+    bus: Arc<Bus>,
+    /// What a manager has started this process in. If it ended, what serves would be stopped, at last.
+    unit: Option<String>,
+    /// An earlier procroll has left something. What is not there can't be lost: systemd's own timeout holds for a first start.
+    takes_over: bool,
+}
+
+impl Patience {
+    fn new(bus: &Arc<Bus>) -> Self {
+        let (unit, place) = (place::likely_own_service(), &bus.place);
+        let owned = |unit: &str| folder::all(place).any(|one| folder::owner(place, &one).as_deref() == Some(unit));
+        let takes_over = unit.as_deref().is_some_and(owned);
+        Self { bus: Arc::clone(bus), unit, takes_over }
+    }
+
+    /// Does what needs systemd, again and again in a unit while it can't be reached. None if somebody has asked for a stop
+    /// meanwhile.
+    async fn insist<T>(
+        &self,
+        signals: &mut Signals,
+        mut what: impl AsyncFnMut() -> Result<T, Fatal>,
+    ) -> Result<Option<T>, Fatal> {
+        let mut pause = Duration::from_millis(50);
+        let mut told = false;
+        loop {
+            let done = {
+                let mut attempt = pin!(what());
+                loop {
+                    self.say_alive();
+                    match signals.unless_stopped(timeout(ALIVE_EVERY, attempt.as_mut())).await {
+                        None => break None,
+                        Some(Ok(done)) => break Some(done),
+                        Some(Err(_)) => {}
+                    }
+                }
+            };
+            // Only now: what was left half done may have kept the bus to itself.
+            let Some(done) = done else { return Ok(self.leave().await) };
+            let fatal = match done {
+                Err(fatal) if self.unit.is_some() && is_about_the_connection(&fatal.error) => fatal,
+                done => return done.map(Some),
+            };
+            if !told {
+                tracing::warn!("{fatal}. It is tried again for as long as it takes");
+                notify::tell(&[Word::Status(status::one_line(&format!("Waiting: {fatal}")))]);
+                told = true;
+            }
+            if signals.unless_stopped(sleep(pause)).await.is_none() {
+                return Ok(self.leave().await);
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        Err(fatal) => {
-            upstream.tell(&[Word::Status(status::one_line(&fatal.to_string()))]);
-            Err(fatal)
+    }
+
+    /// Tells the unit's manager to wait, where that keeps what serves.
+    fn say_alive(&self) {
+        if self.takes_over {
+            notify::tell(&[Word::Watchdog, Word::Extend(EXTEND_BY)]);
         }
+    }
+
+    /// Somebody has asked for a stop. A guard that has seen the unit start again no longer looks after that.
+    async fn leave<T>(&self) -> Option<T> {
+        if let Some(unit) = &self.unit {
+            guard::stop_generations(&self.bus, unit).await;
+            control::clear(&self.bus.place, unit);
+        }
+        None
     }
 }
 
@@ -67,27 +207,8 @@ pub async fn run(run: &Run, caller: &Caller, place: Place, signals: Signals) -> 
 async fn prepare(bus: &Bus, link: &Link, own: &Own) -> Result<(Origin, Option<Duration>), Fatal> {
     need_root(&bus.place, Some(own))?;
     let origin = wrapper_origin(&bus.place, link, own).await?;
-    refuse_taken(&bus.place, link, &origin).await?;
     let watchdog = wrapper::watchdog_usec(link, &own.id).await.or_exit(ExitStatus::Internal)?;
     Ok((origin, Some(watchdog).filter(|usec| *usec != 0).map(Duration::from_micros)))
-}
-
-fn unreachable(error: Error) -> Fatal {
-    let exit = error.exit();
-    let error = match (&error, sd_notify::booted()) {
-        (Error::Unreachable(_), Ok(false)) => anyhow!("no systemd runs here, so there is nobody to start generations"),
-        _ => error.into(),
-    };
-    Fatal { exit, error }
-}
-
-fn no_view(error: io::Error) -> Fatal {
-    let way_out = match error.kind() {
-        io::ErrorKind::NotFound => "Give RootDirectory= or RootImage= to the generations alone: -p RootDirectory=…",
-        _ => "Put a + in front of its command: ExecStart=+/usr/bin/procroll …",
-    };
-    let error = anyhow!("procroll can't get at the files that systemd sees: {error}. {way_out}");
-    Fatal { exit: ExitStatus::NotAllowed, error }
 }
 
 /// Generations have their files in folders that only root can write to.
@@ -106,87 +227,97 @@ fn need_root(place: &Place, own: Option<&Own>) -> Result<(), Fatal> {
     Err(Fatal { exit: ExitStatus::NotAllowed, error })
 }
 
+/// Has a guard look after the generations where a stop of the wrapper could reach them only together with a crash of
+/// procroll. What it had to decide has been decided.
+async fn guarded(link: &Link, name: &WrapperName, program: &str) -> Result<bool, Fatal> {
+    if survey::host(Some(link), link.place().user.is_some()).await?.since(check::DIRECT) {
+        return Ok(false);
+    }
+    match systemd::guard::arm(link, name, program).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_about_the_connection() => Err(error.into()),
+        Err(error) => {
+            let why = format_args!(
+                "{name} gets no {}, so a crash of procroll stops what serves: {error}",
+                systemd::guard::name(name)
+            );
+            log::warn(About::Lacks, why);
+            Ok(false)
+        }
+    }
+}
+
 /// What the wrapper unit itself asks for.
 async fn wrapper_origin(place: &Place, link: &Link, own: &Own) -> Result<Origin, Fatal> {
     let refuse = |why: String| Err(Fatal { exit: ExitStatus::UnitRefused, error: anyhow!(why) });
     let id = &own.id;
     let name: WrapperName = match id.parse() {
         Ok(name) => name,
-        Err(BadName::Instance) => {
-            return refuse(format!(
-                "{id} can't be rolled: it is an instance, which can't have instances of its own. \
-                 Make it a unit of its own, such as {}",
-                id.replace('@', "-")
-            ));
-        }
         Err(error) => return refuse(format!("{id} can't be rolled: its name can't be used for generations: {error}")),
     };
-    if let unfit @ ("oneshot" | "forking" | "dbus") = own.service_type.as_str() {
-        return refuse(format!("{id} can't be rolled: it has Type={unfit}. Make it Type=notify-reload"));
+    let guarded = guarded(link, &name, &own.program).await?;
+    let left = active_base(place, link, id).await.or_exit(ExitStatus::Internal)?;
+    let asked = what_it_asks_for(place, link, &name).await;
+    let Some(base) = left else {
+        let (now, settings) = asked?;
+        return Ok(Origin::Wrapper { name, guarded, seen: now.seen(), program: now.program, settings });
+    };
+    match asked {
+        Ok((now, mut settings)) => {
+            if base != *settings.unit.as_ref().unwrap_or(name.base()) {
+                let names = base.pattern();
+                let why = format_args!("{id} has generations named {names} already, so its --unit= takes a restart");
+                log::warn(About::Lacks, why);
+                settings.unit = Some(base);
+            }
+            Ok(Origin::Wrapper { name, guarded, seen: now.seen(), program: now.program, settings })
+        }
+        // What serves needs nothing of the unit. A roll is refused for as long as this is so.
+        Err(fatal) => {
+            log::warn(About::Lacks, format_args!("{fatal}. What runs of {} is kept as it is", base.pattern()));
+            let (program, settings) = (own.program.clone(), Settings::unknown(base));
+            Ok(Origin::Wrapper { name, guarded, seen: Seen::default(), program, settings })
+        }
     }
-    if let Some(signal) = own.reload_signal.filter(|signal| own.kill_signals.contains(signal)) {
-        let signal = SignalName::of(signal);
-        return refuse(format!(
-            "{id} can't be rolled: {signal} is its KillSignal= and its ReloadSignal= as well. Choose another for one of them"
-        ));
-    }
-    let now = wrapper::read(link, &name).await.or_exit(ExitStatus::UnitRefused)?;
-    now.check_fresh(link).await.or_exit(ExitStatus::UnitRefused)?;
-    let mut settings = wrapper_settings(&now)?;
-    if let Some(base) = active_base(place, link, id).await.or_exit(ExitStatus::Internal)?
-        && base != *settings.unit.as_ref().unwrap_or(name.base())
-    {
-        tracing::warn!("{id} has generations named {} already, so its --unit= takes a restart", base.pattern());
-        settings.unit = Some(base);
-    }
-    advise(own, &now.unit);
-    let socket = format!("{}.socket", name.base());
-    let knows = now.unit.sockets.contains(&socket) || now.dead_sockets.contains(&socket);
-    if !knows && link.manager().await.or_exit(ExitStatus::Internal)?.get_unit_file_state(&socket).await.is_ok() {
-        tracing::warn!(
-            "there is a {socket}, but systemd had not loaded it when {id} was started, so generations go without it. \
-             Give {id} Requires={socket} and After={socket}"
-        );
-    }
-    Ok(Origin::Wrapper { name, program: now.program, settings })
 }
 
-/// Says what the wrapper lacks for all of procroll's guarantees to hold.
-fn advise(own: &Own, unit: &unit::Wrapper) {
-    let id = &own.id;
-    if own.service_type != "notify-reload" {
-        tracing::warn!(
-            "{id} has Type={}, with which \"systemctl reload\" can't roll it. Make it Type=notify-reload",
-            own.service_type
-        );
+/// Reads the wrapper unit, and refuses one that can't roll.
+async fn what_it_asks_for(place: &Place, link: &Link, name: &WrapperName) -> Result<(Now, Settings), Fatal> {
+    let now = wrapper::read(link, name).await.or_exit(ExitStatus::UnitRefused)?;
+    let settings = wrapper_settings(&now)?;
+    heed(&check::judge(&facts(link, &now).await?, &survey::host(Some(link), place.user.is_some()).await?))?;
+    Ok((now, settings))
+}
+
+/// What "procroll check" would go by, had it been asked about this wrapper. Whether its name is taken is asked apart.
+async fn facts(link: &Link, now: &wrapper::Now) -> Result<Facts, Fatal> {
+    let (unit, sockets) = (&now.unit, [now.unit.sockets.as_slice(), &now.dead_sockets].concat());
+    let socket = unit.name.socket();
+    let exists = link.manager().await.or_exit(ExitStatus::Internal)?.get_unit_file_state(&socket).await.is_ok();
+    Ok(Facts {
+        name: unit.name.to_string(),
+        sources: unit.sources.clone(),
+        arguments: Some(now.arguments.clone()),
+        missed_socket: (exists && !sockets.contains(&socket)).then_some(socket),
+        sockets,
+        template: false,
+        written: Vec::new(),
+        restart_due: false,
+        held: Held::NotAsked,
+    })
+}
+
+/// Says what the wrapper lacks for all of procroll's guarantees to hold, and refuses one that can't roll.
+fn heed(report: &Report) -> Result<(), Fatal> {
+    let (id, findings) = (&report.unit, &report.findings);
+    if let Some(finding) = findings.iter().find(|finding| finding.level == Level::No) {
+        let error = anyhow!("{id} can't be rolled: it {}", check::text::sentence(finding));
+        return Err(Fatal { exit: ExitStatus::UnitRefused, error });
     }
-    match (own.restart.as_str(), own.restart_mode.as_deref()) {
-        ("no", _) => tracing::warn!(
-            "{id} has no Restart=, so nothing starts it again if procroll or the command fails. \
-             Give it Restart=on-failure and RestartMode=direct"
-        ),
-        (_, Some("direct")) => {}
-        _ => tracing::warn!(
-            "{id} has no RestartMode=direct, so a crash of procroll would stop the running generation as well"
-        ),
+    for finding in findings.iter().filter(|finding| finding.level < Level::Note) {
+        log::warn(About::Lacks, format_args!("{id} {}", check::text::sentence(finding)));
     }
-    if unit.sets_any(&["ExecReload"]) {
-        tracing::warn!(
-            "{id} has an ExecReload=, which \"systemctl reload\" runs beside the roll. Empty it: ExecReload="
-        );
-    }
-    if unit.sets_any(&["ExecStopPost"]) {
-        tracing::warn!(
-            "{id} has an ExecStopPost=, with which a crash of procroll would stop the running generation as well. \
-             Do without it"
-        );
-    }
-    if !unit.preserves_runtime_directory() {
-        tracing::warn!(
-            "{id} has no RuntimeDirectoryPreserve=restart, so a crash of procroll would remove the running generation's \
-             RuntimeDirectory=. Give it that"
-        );
-    }
+    Ok(())
 }
 
 /// The command with its program found where the caller would find it, as systemd-run does it.

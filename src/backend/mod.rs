@@ -3,11 +3,12 @@
 //! A backend carries out what the [manager](crate::manager) asks of it and reports what became of it, each in its own
 //! time; no call waits. It decides nothing about rolls.
 
+pub mod direct;
 pub mod service;
 
 use std::future::Future;
 
-use crate::roll::{Event, Generation, Inherited};
+use crate::roll::{Event, Generation};
 
 /// What a backend has to report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum Report {
     },
     /// A generation has this invocation id from now on, for the log.
     Invoked(Generation, String),
+    /// A generation says this of itself (`STATUS=`). Not where its unit's manager hears that.
+    Status(Generation, String),
     /// Anything else that happened to a generation.
     Event(Event),
 }
@@ -38,10 +41,13 @@ pub enum When {
 
 /// A way to run generations.
 pub trait Backend {
-    /// Generations that an earlier procroll left, in charge of which this backend now is.
-    fn survey(&mut self) -> impl Future<Output = anyhow::Result<Vec<Inherited>>>;
-    /// Starts a generation. Reports `Taken`, `Refused`, or `Started` and what follows.
+    /// Starts a generation. Reports `Taken`, `Refused`, or `Started` and what follows. One beside which no other can live is
+    /// only prepared: that reports `Prepared`, when nothing of it can be refused any more and it is known what the others run.
     fn start(&mut self, generation: Generation);
+    /// Goes on with the start of a generation that is prepared.
+    fn proceed(&mut self, generation: Generation);
+    /// Prepares a generation to run what another one ran, that was there when the last one was prepared.
+    fn again(&mut self, generation: Generation, of: Generation);
     /// Asks a generation to stop, also while it is being started. Ends in `Dead`.
     fn stop(&mut self, generation: Generation);
     /// Kills all processes of a generation.
@@ -54,10 +60,14 @@ pub trait Backend {
     fn rest(&mut self);
     /// Whether it would hear of a generation's end, as far as it knows.
     fn is_in_touch(&self) -> bool;
+    /// Whether no generation is left, as far as that can be told without being in touch.
+    fn nothing_is_left(&self) -> bool;
     /// procroll ends: clears away what nobody would look after any more, and returns when that is done.
     fn end(&mut self) -> impl Future<Output = ()>;
     /// What to type to see more about a generation.
     fn hint(&self, generation: Generation, when: When) -> String;
+    /// Its unit, for the log, where it has one.
+    fn unit(&self, generation: Generation) -> Option<String>;
     /// What to call a generation before people.
     fn name(&self, generation: Generation) -> String;
     /// The next report. May be dropped and called again without losing one.

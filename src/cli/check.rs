@@ -1,110 +1,48 @@
-//! Turns what the command line said into [`Settings`], or says what is wrong with it.
+//! `procroll check`: its options.
 
-use super::Run;
-use super::overrides::{self, Caller};
-use crate::exit::Fatal;
-use crate::settings::{BadName, Settings, Span, template};
+use clap::Args;
 
-impl Run {
-    /// Checks what the command line said. There is no `caller` in a wrapper unit.
-    ///
-    /// # Errors
-    /// One line that names the option and why its value is none.
-    pub fn check(&self, caller: Option<&Caller>) -> Result<Settings, Fatal> {
-        if !self.systemd_run {
-            return Err(Fatal::usage("--systemd-run is missing: it is the one way to run generations"));
-        }
-        let unit = self.unit.as_deref().map(|name| {
-            name.parse().map_err(|error: BadName| Fatal::usage(format!("--unit={name} can't be used: {error}")))
-        });
-        let settle = match self.settle {
-            Span::Of(duration) => duration,
-            Span::Infinite => return Err(Fatal::usage("--settle=infinity would let no roll ever end")),
-        };
-        Ok(Settings {
-            unit: unit.transpose()?,
-            service_type: self.service_type,
-            settle,
-            overrides: overrides::overrides(self, caller)?,
-            command: check_command(&self.command)?,
-        })
-    }
-}
+/// What `--help` says of it at length.
+pub(super) const ABOUT: &str = "\
+Say of service units whether they can roll: as they are, with a drop-in, or not, and why.
 
-fn check_command(command: &[String]) -> Result<Vec<String>, Fatal> {
-    let Some(program) = command.first() else {
-        return Err(Fatal::usage("no command given. Put it behind --"));
-    };
-    if program.is_empty() {
-        return Err(Fatal::usage("the command is empty"));
-    }
-    // systemd.service(5) gives these a meaning at the beginning of a command line, some of them root's.
-    if let Some(prefix) = program.chars().next().filter(|char| "@-:+!|".contains(*char)) {
-        return Err(Fatal::usage(format!(
-            "the command {program:?} begins with {prefix:?}, which procroll does not pass on. Name the program by its path"
-        )));
-    }
-    if let Some(char) = program.chars().find(|char| char.is_control() || "\"'\\".contains(*char)) {
-        return Err(Fatal::usage(format!(
-            "the command {program:?} has the character {char:?}, which systemd allows in no program's name"
-        )));
-    }
-    if program == ";" {
-        return Err(Fatal::usage("the command is \";\", which ends a command line for systemd"));
-    }
-    if template::fill_would_change(program) {
-        return Err(Fatal::usage(format!("the command {program:?} is a template, which only arguments can be")));
-    }
-    for argument in command {
-        template::check(argument).map_err(Fatal::usage)?;
-    }
-    Ok(command.to_vec())
-}
+A unit that procroll runs already is looked at for what it lacks. Of another the drop-in is printed that puts procroll in \
+front of its command and leaves the rest as it is: with it the unit can be started, stopped and enabled as ever, and \
+\"systemctl reload\" rolls it. If the unit runs, and the caller may look, what its processes listen on or have locked \
+decides as well, since two generations live side by side during a roll, unless they have --strategy=handover.
 
-#[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use crate::cli::{Parsed, parse};
+Nothing is changed unless --write says so, and nothing is ever started or stopped.";
 
-    pub fn check(words: &[&str], caller: Option<&Caller>) -> Result<Settings, String> {
-        let words = ["procroll", "--systemd-run"].iter().chain(words).map(std::ffi::OsString::from);
-        match parse(words) {
-            Ok(Parsed::Run(run)) => run.check(caller).map_err(|fatal| fatal.to_string()),
-            other => panic!("{other:?}"),
-        }
-    }
+const EXAMPLES: &str = "\
+Examples:
+  procroll check nginx gunicorn    what would become of two units
+  procroll check ./web.service     the same for a file that needn't be installed
+  procroll check --write gunicorn  install the drop-in; then type: systemctl restart gunicorn
+  procroll check --json $(systemctl list-units --type=service --plain --no-legend | cut -d' ' -f1)
 
-    fn refused(words: &[&str]) -> String {
-        check(words, None).expect_err("refused")
-    }
+The JSON document is {\"units\": […]}, and each of them has: unit, wrapper (whether procroll runs it already), verdict \
+(as-it-is, with-drop-in or no), findings (each with level, subject, at, why and todo), drop_in (path and text), written.
 
-    #[test]
-    fn a_command_is_needed_and_can_be_no_prefix() {
-        assert_eq!(refused(&[]), "no command given. Put it behind --. See \"procroll --help\"");
-        assert!(refused(&["--", ""]).starts_with("the command is empty"));
-        for sneaky in ["+/bin/sh", "-/bin/sh", "@/bin/sh", ":/bin/sh", "!/bin/sh", "|sh"] {
-            assert!(refused(&["--", sneaky]).contains("which procroll does not pass on"), "{sneaky}");
-        }
-        assert!(refused(&["--", ";", "+/bin/sh"]).starts_with("the command is \";\""));
-        assert!(refused(&["--", "/bin/a\nb"]).contains("has the character '\\n'"));
-    }
+Exit status: 0 if each unit can roll, as it is or with its drop-in; 174 if one can't; 170 if the command line is wrong; \
+172 if there is no systemd to ask; 173 if a drop-in may not be written; 175 if there is another of its name.";
 
-    #[test]
-    fn templates_are_checked_before_anything_starts() {
-        assert!(refused(&["--", "/bin/x", "{{.Nope}}"]).starts_with("{{.Nope}} is none of {{.PID}}"));
-        assert!(refused(&["--", "{{.Unit}}"]).contains("is a template"));
-        let settings = check(&["--", "/bin/x", "{{.Generation}}"], None);
-        assert_eq!(settings.map(|settings| settings.command), Ok(vec!["/bin/x".into(), "{{.Generation}}".into()]));
-    }
+/// What `procroll check` takes.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+#[command(override_usage = "procroll check [OPTIONS] UNIT|FILE...", after_long_help = EXAMPLES)]
+pub struct Check {
+    /// Unit names, as systemctl takes them ("web" is web.service); or files, which are those with a / in them
+    #[arg(required = true, value_name = "UNIT|FILE")]
+    pub units: Vec<String>,
 
-    #[test]
-    fn a_unit_name_that_is_none_is_refused_by_name() {
-        let refused = refused(&["--unit=a@b", "--", "/bin/x"]);
-        assert!(refused.starts_with("--unit=a@b can't be used: it is a template or an instance"), "{refused}");
-    }
+    /// Ask the calling user's service manager
+    #[arg(long)]
+    pub user: bool,
 
-    #[test]
-    fn a_roll_must_be_able_to_end() {
-        assert!(refused(&["--settle=infinity", "--", "/bin/x"]).starts_with("--settle=infinity"));
-    }
+    /// Install the drop-ins, and have systemd read them
+    #[arg(long)]
+    pub write: bool,
+
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
 }

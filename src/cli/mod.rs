@@ -2,18 +2,28 @@
 //! that. Pure: the environment and the current directory are handed in, nothing is looked up.
 
 mod check;
+mod direct;
+mod guard;
 mod overrides;
+mod reload;
 mod run;
+mod settings;
 
 use std::ffi::OsString;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+pub use check::Check;
+pub use guard::Guard;
 pub use overrides::Caller;
+pub use reload::Reload;
 pub use run::Run;
+pub use settings::{in_unit, refuse_variables};
 
 use crate::exit::Fatal;
+
+const RUN: &str = "procroll run [--systemd-run] [OPTIONS] -- COMMAND [ARGUMENT]...";
 
 /// The command line as a whole.
 #[derive(Debug, Parser)]
@@ -21,7 +31,7 @@ use crate::exit::Fatal;
     name = "procroll",
     version,
     about = "Rolling restarts of systemd services: the new generation is up before the old one goes",
-    override_usage = "procroll --systemd-run [OPTIONS] -- COMMAND [ARGUMENT]...\n       procroll run --systemd-run [OPTIONS] -- COMMAND [ARGUMENT]...",
+    override_usage = "procroll --systemd-run [OPTIONS] -- COMMAND [ARGUMENT]...\n       procroll run [--systemd-run] [OPTIONS] -- COMMAND [ARGUMENT]...\n       procroll reload [--user] UNIT\n       procroll check [OPTIONS] UNIT|FILE...",
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
     after_long_help = run::after_long_help()
@@ -35,25 +45,33 @@ pub struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Run a command and roll it; the same as procroll without a subcommand
-    Run(Run),
-}
-
-impl Cli {
-    /// What to run.
-    pub fn run(self) -> Run {
-        match self.command {
-            Some(Command::Run(run)) => run,
-            None => self.run,
-        }
-    }
+    /// Run a command and roll it, without systemd unless --systemd-run is given
+    #[command(override_usage = RUN)]
+    Run(Box<Run>),
+    /// Roll a wrapper unit and say what came of it
+    #[command(long_about = reload::ABOUT)]
+    Reload(Reload),
+    /// Say of service units whether they can roll, and what is to be done for it
+    #[command(long_about = check::ABOUT)]
+    Check(Check),
+    /// What a guard does when systemd stops it
+    #[command(hide = true)]
+    Guard(Guard),
 }
 
 /// What a command line comes to.
 #[derive(Debug)]
 pub enum Parsed {
-    /// It can be carried out.
+    /// Run and roll a command.
     Run(Box<Run>),
+    /// Run and roll a command without systemd.
+    Direct(Box<Run>),
+    /// Have somebody else's command rolled.
+    Reload(Reload),
+    /// It asks about units.
+    Check(Check),
+    /// It is a guard's `ExecStop=`.
+    Guard(Guard),
     /// It asks for help or the version: the text for standard output.
     Show(String),
 }
@@ -68,7 +86,14 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Fatal>
     });
     let words = words.collect::<Result<Vec<_>, _>>()?;
     match Cli::try_parse_from(words) {
-        Ok(cli) => Ok(Parsed::Run(Box::new(cli.run()))),
+        Ok(cli) => Ok(match cli.command {
+            Some(Command::Run(run)) if !run.systemd_run => Parsed::Direct(run),
+            Some(Command::Run(run)) => Parsed::Run(run),
+            Some(Command::Reload(reload)) => Parsed::Reload(reload),
+            Some(Command::Check(check)) => Parsed::Check(check),
+            Some(Command::Guard(guard)) => Parsed::Guard(guard),
+            None => Parsed::Run(Box::new(cli.run)),
+        }),
         Err(error) if !error.use_stderr() => Ok(Parsed::Show(error.render().to_string())),
         Err(error) => {
             let stray = match error.get(ContextKind::InvalidArg) {
@@ -122,6 +147,21 @@ mod tests {
     }
 
     #[test]
+    fn without_systemd_run_it_takes_the_word_run() {
+        let parsed = |words: &[&str]| parse(["procroll"].iter().chain(words).map(OsString::from));
+        assert!(matches!(parsed(&["run", "--settle=2s", "--", "/bin/web"]), Ok(Parsed::Direct(_))));
+        assert!(
+            run(&["--", "/bin/web"]).check(None).is_err_and(|fatal| fatal.to_string().contains("say procroll run"))
+        );
+        let unit = super::in_unit(&["procroll", "run", "--", "/bin/web"].map(str::to_owned), true);
+        assert!(unit.is_err_and(|fatal| fatal.to_string().starts_with("it has no --systemd-run")));
+        let tempdir = run(&["--systemd-run", "--tempdir=/x", "--", "/bin/web"]).check(None);
+        assert!(
+            tempdir.is_err_and(|fatal| fatal.to_string().starts_with("--tempdir means nothing with --systemd-run"))
+        );
+    }
+
+    #[test]
     fn errors_are_one_line_that_names_the_argument() {
         for (words, part) in [
             (&["--nope", "--", "x"][..], "'--nope'"),
@@ -148,8 +188,13 @@ mod tests {
 
     #[test]
     fn help_goes_to_standard_output() {
-        for help in ["-h", "--help", "--version"] {
-            assert!(matches!(parse(["procroll", help].map(OsString::from)), Ok(Parsed::Show(_))));
+        assert!(matches!(parse(["procroll", "--version"].map(OsString::from)), Ok(Parsed::Show(_))));
+        for words in [vec![], vec!["run"], vec!["reload"], vec!["check"]] {
+            for help in ["-h", "--help"] {
+                let words = [&["procroll"], words.as_slice(), &[help]].concat();
+                let Ok(Parsed::Show(text)) = parse(words.iter().map(OsString::from)) else { panic!("{words:?}") };
+                assert!(text.contains("Usage: procroll "), "{words:?}: {text}");
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::exit::Fatal;
 use crate::settings::{Override, Span};
 use crate::unit::keys::{self, Class};
 use crate::unit::quote;
+use crate::unit::specifier;
 use crate::unit::text::{self, Section};
 
 /// Where procroll was called from. In a wrapper unit that is nowhere: its environment is the application's.
@@ -60,7 +61,7 @@ pub(super) fn overrides(run: &Run, caller: Option<&Caller>) -> Result<Vec<Overri
         if let Some(span) = span {
             // systemd reads 0 as no limit in both, which nobody who writes it here means.
             if span == Span::Of(std::time::Duration::ZERO) {
-                return Err(Fatal::usage(format!("{option}=0 is no time at all. For no limit say infinity")));
+                return Err(no_time(option));
             }
             add(option, key, &span.to_string())?;
         }
@@ -75,6 +76,10 @@ pub(super) fn overrides(run: &Run, caller: Option<&Caller>) -> Result<Vec<Overri
         overrides.push(property(assignment)?);
     }
     Ok(overrides)
+}
+
+pub(super) fn no_time(option: &str) -> Fatal {
+    Fatal::usage(format!("{option}=0 is no time at all. For no limit say infinity"))
 }
 
 /// A path as the caller means it. In a unit it has to be absolute, and systemd says so.
@@ -97,28 +102,36 @@ fn directory(caller: Option<&Caller>) -> Result<String, Fatal> {
 }
 
 fn environment(assignment: &str, caller: Option<&Caller>) -> Result<Override, Fatal> {
+    let (name, value) = self::assignment(assignment, caller)?;
+    let value = value
+        .into_string()
+        .map_err(|value| Fatal::usage(format!("--setenv={name}: its value {value:?} is not UTF-8")))?;
+    let value = quote::word(&format!("{name}={value}"))
+        .map_err(|error| Fatal::usage(format!("--setenv={name} can't be used: {error}")))?;
+    Ok(Override { key: "Environment".to_owned(), value, option: format!("--setenv={name}") })
+}
+
+/// What `--setenv=` sets: the name, and the value that is given or the caller's.
+pub(super) fn assignment<'a>(assignment: &'a str, caller: Option<&Caller>) -> Result<(&'a str, OsString), Fatal> {
     let (name, value) = match assignment.split_once('=') {
-        Some((name, value)) => (name, value.to_owned()),
+        Some((name, value)) => (name, value.into()),
         None => (assignment, inherited(assignment, caller)?),
     };
     let valid = |char: char| char.is_ascii_alphanumeric() || char == '_';
     if name.is_empty() || !name.chars().all(valid) || name.starts_with(|char: char| char.is_ascii_digit()) {
         return Err(Fatal::usage(format!("--setenv={assignment}: {name:?} is no name of an environment variable")));
     }
-    let value = quote::word(&format!("{name}={value}"))
-        .map_err(|error| Fatal::usage(format!("--setenv={name} can't be used: {error}")))?;
-    Ok(Override { key: "Environment".to_owned(), value, option: format!("--setenv={name}") })
+    Ok((name, value))
 }
 
-fn inherited(name: &str, caller: Option<&Caller>) -> Result<String, Fatal> {
+fn inherited(name: &str, caller: Option<&Caller>) -> Result<OsString, Fatal> {
     let Some(caller) = caller else {
         return Err(Fatal::usage(format!(
             "--setenv={name} has no value, and in a unit there is no caller to take it from. Set it with PassEnvironment="
         )));
     };
     let value = caller.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-    let value = value.ok_or_else(|| Fatal::usage(format!("--setenv={name}: it is not set here")))?;
-    value.into_string().map_err(|value| Fatal::usage(format!("--setenv={name}: its value {value:?} is not UTF-8")))
+    value.ok_or_else(|| Fatal::usage(format!("--setenv={name}: it is not set here")))
 }
 
 fn property(assignment: &str) -> Result<Override, Fatal> {
@@ -138,7 +151,8 @@ fn property(assignment: &str) -> Result<Override, Fatal> {
             return refuse(&format!("{key}= of a generation is procroll's to set ({why})"));
         }
     }
-    match quote::value(value) {
+    let written = if specifier::has_specifiers(key) { quote::value(value) } else { quote::literal(value) };
+    match written {
         Ok(value) => Ok(Override { key: key.to_owned(), value, option: format!("--property={assignment}") }),
         Err(error) => refuse(&error.to_string()),
     }
@@ -147,7 +161,7 @@ fn property(assignment: &str) -> Result<Override, Fatal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::check::tests::check;
+    use crate::cli::settings::tests::check;
 
     fn lines(words: &[&str]) -> Result<Vec<String>, String> {
         let caller = Caller {
@@ -202,8 +216,17 @@ mod tests {
     }
 
     #[test]
+    fn a_percent_sign_is_no_specifier() {
+        let words = ["-p", "SyslogIdentifier=%n", "-p", "SetCredential=a:%n", "-p", "LogFilterPatterns=~1%n"];
+        let expected = ["SyslogIdentifier=%%n", "SetCredential=a:%n", "LogFilterPatterns=~1%n"];
+        assert_eq!(lines(&words), Ok(expected.map(str::to_owned).to_vec()));
+    }
+
+    #[test]
     fn values_of_several_lines_are_refused() {
-        for words in [["-p", "Nice=1\nUser=root"], ["--uid", "app\nExecStartPre=+/bin/sh"]] {
+        for words in
+            [["-p", "Nice=1\nUser=root"], ["-p", "OpenFile=/x\nUser=root"], ["--uid", "app\nExecStartPre=+/bin/sh"]]
+        {
             assert!(lines(&words).is_err_and(|error| error.contains("U+000A")), "{words:?}");
         }
     }

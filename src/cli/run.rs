@@ -1,15 +1,18 @@
-//! `procroll [run] --systemd-run`: its options. Those that systemd-run has keep their names and meaning, and those of
+//! `procroll [run]`: its options. Those that systemd-run has keep their names and meaning, and those of
 //! the first procroll keep theirs.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use clap::Args;
 
 use crate::exit::ExitStatus;
-use crate::settings::{ServiceType, SignalName, Span};
+use crate::settings::{ServiceType, SignalName, Span, Strategy};
 
 /// What `procroll run` takes.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Run each generation as a transient systemd service
+    /// Run each generation as a transient systemd service; without it, "procroll run" runs it as a process of its own
     #[arg(long)]
     pub systemd_run: bool,
 
@@ -17,21 +20,40 @@ pub struct Run {
     #[arg(long)]
     pub user: bool,
 
+    /// overlap (the default): the old generation is stopped when the new one is up; or handover, where two can't live at
+    /// once: it is gone before the new one starts, and what it ran runs again if that fails
+    #[arg(
+        long,
+        value_name = "STRATEGY",
+        default_value = "overlap",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub strategy: Strategy,
+
     /// How long a new generation has to stay active before the old one is stopped (default: 1s; 0 for not at all)
     #[arg(long, value_name = "SPAN", default_value = "1s", hide_default_value = true)]
     pub settle: Span,
 
-    /// How long a generation may take to become active: its TimeoutStartSec=
+    /// How many old generations may be stopping at a time (default: 8). The next roll waits for one of them to end
+    #[arg(long, value_name = "N", default_value = "8", hide_default_value = true)]
+    pub max_stopping: NonZeroUsize,
+
+    /// How long a generation may take to become active: its TimeoutStartSec= (without --systemd-run: 10s)
     #[arg(long, value_name = "SPAN")]
     pub ready_timeout: Option<Span>,
 
-    /// How long a generation may take to stop before it is killed: its TimeoutStopSec=
+    /// How long a generation may take to stop before it is killed: its TimeoutStopSec= (without --systemd-run: 1min)
     #[arg(long, value_name = "SPAN")]
     pub shutdown_timeout: Option<Span>,
 
-    /// The signal that asks a generation to stop: its KillSignal=
+    /// The signal that asks a generation to stop: its KillSignal= (without --systemd-run: SIGTERM)
     #[arg(long, value_name = "SIGNAL")]
     pub signal: Option<SignalName>,
+
+    /// Without --systemd-run: where to make the folder of the notify sockets (default: $XDG_RUNTIME_DIR, $TMPDIR or /tmp)
+    #[arg(long, value_name = "PATH")]
+    pub tempdir: Option<PathBuf>,
 
     /// The generations' Type=: notify (the default), notify-reload, exec or simple
     #[arg(long, value_name = "TYPE", default_value = "notify", hide_default_value = true)]
@@ -91,9 +113,12 @@ pub(super) fn after_long_help() -> String {
     let mut text = String::from(
         "In a wrapper unit (Type=notify-reload, ExecStart=+procroll --systemd-run -- COMMAND) the generations are that \
          unit, read afresh at each roll; from a terminal they have what the options say.\n\n\
+         Without --systemd-run \"procroll run\" needs no systemd: generations are processes of its own, with its environment, \
+         and what needs a unit is refused.\n\n\
          Signals:\n  HUP              roll: start the next generation, let it settle, stop the old one\n  \
          TERM, INT, QUIT  stop all generations, then procroll; the second time, kill them\n  \
-         in a unit: USR1, USR2, WINCH, TTIN, TTOU\n                   go to the main process of the generation that serves\n\n\
+         in a unit: USR1, USR2, WINCH, TTIN, TTOU\n                   go to the main process of the generation that serves\n  \
+         in a unit: RTMIN+25\n                   execute procroll anew, for a new version of it; nobody notices\n\n\
          Exit status: that of the generation that served, if it ends by itself; else\n",
     );
     for status in ExitStatus::ALL {

@@ -3,6 +3,7 @@
 //! Everything comes in by the one `select!`: signals, reports of the backend, the answer of the unit's manager, time.
 //! Nothing in the loop waits for anything else, so a stop is heard at any moment.
 
+mod gap;
 mod signals;
 pub mod status;
 #[cfg(test)]
@@ -11,12 +12,15 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use gap::Gap;
 pub use signals::{Request, Signals};
 
 use crate::backend::{Backend, Report, When};
+use crate::control::{Control, Outcome, Reply};
 use crate::log::{self, About};
-use crate::notify::{Upstream, Word};
-use crate::roll::{Action, Event, Exit, Failed, Generation, Roll};
+use crate::notify::{Upstream, Waiting, Word};
+use crate::reexec::{self, Reexec};
+use crate::roll::{Action, Event, Exit, Failed, Generation, Inherited, Roll};
 use crate::settings::SignalName;
 
 /// While something is under way the wrapper's timeout is extended again and again, by more than it takes to do so: how
@@ -25,8 +29,18 @@ use crate::settings::SignalName;
 const EXTEND_BY: Duration = Duration::from_secs(30);
 const EXTEND_EVERY: Duration = Duration::from_secs(10);
 const _: () = assert!(EXTEND_EVERY.as_secs() < EXTEND_BY.as_secs());
+/// Without that, how often to look.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Most is over before that.
 const EXTEND_FIRST: Duration = Duration::from_millis(100);
+
+/// How long to wait for word of the end of what was asked to stop: without a connection, which takes some ms to make, and with
+/// one, by which a call takes less than a minute.
+const OUT_OF_TOUCH: Duration = Duration::from_secs(2);
+const HUNG: Duration = Duration::from_secs(60);
+
+/// How long it takes at the most to learn of a signal that has come already.
+const LAST_WORD: Duration = Duration::from_millis(2);
 
 /// Runs generations by a backend, and tells an upstream.
 #[derive(Debug)]
@@ -36,17 +50,44 @@ pub struct Manager<B, U> {
     upstream: U,
     /// Main processes, for people.
     pids: BTreeMap<Generation, u32>,
+    /// What generations say of themselves.
+    said: BTreeMap<Generation, String>,
     /// Invocation ids, for the log.
     invocations: BTreeMap<Generation, String>,
     /// How often the upstream wants to hear that we live, and when next.
     watchdog: Option<(Duration, Instant)>,
     /// When the upstream's timeout is to be extended next.
     extend: Option<Instant>,
-    /// The first generation is up.
+    /// Since when everything is to stop.
+    stop_asked: Option<Instant>,
+    /// When that was looked at last, no generation was left.
+    found_nothing: bool,
+    /// The unit is up: a first generation has been, in this process or before it was executed anew.
     up: bool,
+    /// In a handover, the time in which nobody serves.
+    gap: Gap,
+    /// What an earlier procroll has left is being taken over.
+    takes_over: TakesOver,
+    /// A reload was refused, and its end not yet told.
+    refusing: bool,
+    /// How to execute procroll anew, and whether somebody wants that.
+    reexec: Option<Reexec>,
+    reexec_asked: bool,
+    /// Who has asked for a roll by the control socket and not been answered.
+    waiting: Vec<Reply>,
     /// What the upstream is to be told, all at once: each message is work for PID 1.
     words: Vec<Word>,
     status: String,
+}
+
+/// Whether generations that an earlier procroll has left are being taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TakesOver {
+    No,
+    /// Just now.
+    Yes,
+    /// None of them serves yet.
+    NotYet,
 }
 
 impl<B: Backend, U: Upstream> Manager<B, U> {
@@ -58,27 +99,57 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
             backend,
             upstream,
             pids: BTreeMap::new(),
+            said: BTreeMap::new(),
             invocations: BTreeMap::new(),
             watchdog,
             extend: None,
+            stop_asked: None,
+            found_nothing: false,
             up: false,
+            gap: Gap::default(),
+            takes_over: TakesOver::No,
+            refusing: false,
+            reexec: None,
+            reexec_asked: false,
+            waiting: Vec::new(),
             words: Vec::new(),
             status: String::new(),
         }
     }
 
-    /// Runs until nothing is left to do.
-    pub async fn run(mut self, mut signals: Signals) -> anyhow::Result<Exit> {
-        let left = self.backend.survey().await?;
-        let mut exit = self.handle(Event::Begin(left));
+    /// One that can be asked to execute procroll anew, and whether that has been done: then the unit is up, whatever is left.
+    pub fn with_reexec(self, reexec: Reexec, was_executed_anew: bool) -> Self {
+        Self { reexec: Some(reexec), up: was_executed_anew, ..self }
+    }
+
+    /// Begins with what an earlier procroll `left`, and runs until nothing is left to do.
+    pub async fn run(mut self, left: Vec<Inherited>, mut signals: Signals, mut control: Control) -> Exit {
+        let mut exit = self.begin(left);
         loop {
             if let Some(exit) = exit {
+                if self.refusing {
+                    let _ = tokio::time::timeout(OUT_OF_TOUCH, self.upstream.refused()).await;
+                }
                 self.backend.end().await;
-                return Ok(exit);
+                return exit;
+            }
+            if self.reexec_asked && self.roll.is_at_rest() && !self.refusing && control.is_idle() {
+                reexec::hold();
+                let heard = tokio::time::timeout(LAST_WORD, signals.next()).await;
+                // Somebody may have come in meanwhile. Whoever has not finds this process listening again.
+                if heard.is_err() && control.is_idle() {
+                    self.execute_anew();
+                }
+                reexec::hear();
+                if let Ok(request) = heard {
+                    exit = self.asked(request);
+                    continue;
+                }
             }
             let wake = self.next_wake();
             exit = tokio::select! {
                 request = signals.next() => self.asked(request),
+                reply = control.next() => reply.and_then(|reply| self.asked_for_roll(reply)),
                 report = self.backend.report() => self.report(report),
                 () = self.upstream.refused() => self.refused(),
                 () = sleep_until(wake) => self.woken(),
@@ -86,14 +157,36 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
         }
     }
 
+    fn begin(&mut self, left: Vec<Inherited>) -> Option<Exit> {
+        let any = !left.is_empty();
+        self.takes_over = if any { TakesOver::Yes } else { TakesOver::No };
+        let exit = self.handle(Event::Begin(left));
+        self.takes_over = if any && !self.up { TakesOver::NotYet } else { TakesOver::No };
+        exit
+    }
+
+    /// Whoever waits for a roll has had an answer, so nobody notices.
+    fn execute_anew(&mut self) {
+        self.reexec_asked = false;
+        if let Some(reexec) = &self.reexec {
+            let error = reexec.execute();
+            log::warn(About::NotExecuted, format_args!("can't execute procroll anew, so it goes on as it is: {error}"));
+        }
+    }
+
     fn asked(&mut self, request: Request) -> Option<Exit> {
         let view = self.roll.view();
+        let rolls = view.candidate.is_some() || view.waiting;
         let (event, word) = match request {
             Request::PassOn(signal) => {
                 match view.serving {
                     Some(serving) => self.backend.pass_on(serving, signal),
                     None => tracing::warn!("nobody serves whom {} could be passed on to", SignalName::of(signal)),
                 }
+                return None;
+            }
+            Request::Reexec => {
+                self.reexec_asked = true;
                 return None;
             }
             Request::Reload if view.stopping => return None,
@@ -105,19 +198,55 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
             // Each has a timeout of its own, whatever that of the last was extended to.
             self.extend = None;
         }
+        if word == Some(Word::Reloading) {
+            // Its roll will tell its end, and nothing may before.
+            self.refusing = false;
+        }
+        if word == Some(Word::Stopping) {
+            self.stop_asked = Some(now());
+            self.reply(&Outcome::Stopping);
+            if rolls {
+                self.upstream.refuse_reload(Waiting::InVain);
+            }
+        }
         self.words.extend(word);
         self.handle(event)
+    }
+
+    /// By the control socket. The unit's manager runs a command that waits for the answer, and needs no word for it.
+    fn asked_for_roll(&mut self, reply: Reply) -> Option<Exit> {
+        self.waiting.push(reply);
+        if self.roll.view().stopping {
+            self.reply(&Outcome::Stopping);
+            return None;
+        }
+        self.extend = None;
+        self.handle(Event::Reload)
+    }
+
+    /// Answers all who asked by the control socket.
+    fn reply(&mut self, outcome: &Outcome) {
+        self.waiting.drain(..).for_each(|reply| reply.answer(outcome.clone()));
     }
 
     fn report(&mut self, report: Report) -> Option<Exit> {
         match report {
             Report::Event(event) => {
                 match &event {
-                    Event::Dead { generation, .. } => drop(self.pids.remove(generation)),
+                    Event::Dead { generation, .. } => {
+                        self.pids.remove(generation);
+                        self.said.remove(generation);
+                        self.no_longer_active(*generation);
+                    }
+                    Event::Deactivating(generation) => self.no_longer_active(*generation),
                     Event::Gone(generation) => drop(self.invocations.remove(generation)),
                     _ => {}
                 }
                 self.handle(event)
+            }
+            Report::Status(generation, status) => {
+                self.said.insert(generation, status);
+                self.act()
             }
             Report::Invoked(generation, id) => {
                 self.invocations.insert(generation, id);
@@ -128,6 +257,9 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
                     Some(pid) => self.pids.insert(generation, pid),
                     None => self.pids.remove(&generation),
                 };
+                if self.is_candidate(generation) {
+                    self.gap.next_is_active(now());
+                }
                 self.handle(Event::Active(generation))
             }
         }
@@ -135,7 +267,9 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
 
     /// The reload has failed for whoever waits for it; now it is over for systemd as well.
     fn refused(&mut self) -> Option<Exit> {
-        self.words.push(Word::Ready);
+        if std::mem::take(&mut self.refusing) {
+            self.words.push(Word::Ready);
+        }
         self.act()
     }
 
@@ -148,7 +282,21 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
             self.words.push(Word::Watchdog);
         }
         if self.extend.is_some_and(|at| now >= at) {
+            // The bus may go before procroll when the machine goes down. systemd stops the generations all the same, and
+            // nobody has to wait until it can be asked about them.
+            // One that hangs looks as if it were there.
+            let patience = if self.backend.is_in_touch() { HUNG } else { OUT_OF_TOUCH };
+            let too_long = self.stop_asked.is_some_and(|asked| now.duration_since(asked) >= patience);
+            let found_nothing = too_long && self.backend.nothing_is_left();
+            if found_nothing && self.found_nothing {
+                return Some(Exit::Stopped);
+            }
             self.extend();
+            if found_nothing {
+                // Word of that may be on its way.
+                self.extend = Some(now + LOOK_EVERY);
+            }
+            self.found_nothing = found_nothing;
         }
         self.roll.handle_timeout(now);
         self.act()
@@ -160,16 +308,37 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
         self.act()
     }
 
+    fn is_candidate(&self, generation: Generation) -> bool {
+        self.roll.view().candidate.is_some_and(|(candidate, _)| candidate == generation)
+    }
+
+    fn no_longer_active(&mut self, generation: Generation) {
+        if self.is_candidate(generation) {
+            self.gap.goes_on();
+        }
+    }
+
     /// Carries out what has been decided.
     fn act(&mut self) -> Option<Exit> {
         let mut exit = None;
+        if let Some(serving) = self.roll.view().serving {
+            self.gap.is_over(serving, now());
+        }
         while let Some(action) = self.roll.next_action() {
             tracing::debug!("action: {action:?}");
             match action {
                 Action::Start(generation) => self.backend.start(generation),
-                Action::Stop(generation) => self.backend.stop(generation),
+                Action::Proceed(generation) => self.backend.proceed(generation),
+                Action::Again { generation, of } => self.backend.again(generation, of),
+                Action::Stop(generation) => {
+                    if self.roll.view().stopped == Some(generation) {
+                        self.gap.begins(now());
+                    }
+                    self.backend.stop(generation);
+                }
                 Action::Kill(generation) => self.backend.kill(generation),
                 Action::Forget(generation) => self.backend.forget(generation),
+                Action::Up(generation) => self.is_up(generation),
                 Action::Answer(outcome) => self.answer(outcome),
                 Action::Exit(how) => exit = Some(how),
             }
@@ -178,9 +347,12 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
             self.say_why(&exit);
             return Some(exit);
         }
-        if self.roll.is_at_rest() {
-            self.extend = None;
+        let at_rest = self.roll.is_at_rest();
+        if at_rest {
             self.backend.rest();
+        }
+        if at_rest && !self.refusing {
+            self.extend = None;
         } else if self.extend.is_none() {
             self.extend = Some(now() + EXTEND_FIRST);
         }
@@ -192,31 +364,71 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
     fn answer(&mut self, outcome: Result<Generation, Failed>) {
         match outcome {
             Ok(generation) => {
-                let unit = self.backend.name(generation);
-                let serves = match self.pids.get(&generation) {
-                    Some(pid) => format!("{unit} serves (main PID {pid})"),
-                    None => format!("{unit} serves"),
-                };
-                self.log(About::Serves, generation, &serves);
-                self.up = true;
-                self.words.push(Word::Ready);
+                self.serves(generation);
+                self.reply(&Outcome::Serves);
             }
             Err(failed) => {
                 let why = self.failure(&failed, When::Kept);
-                let who = match self.roll.view().serving {
-                    Some(serving) => format!("{} serves on", self.backend.name(serving)),
-                    None => "and nobody serves any more".to_owned(),
+                let (who, waiting) = match (failed.again, self.roll.view().serving) {
+                    (Some(again), _) => {
+                        let runs = status::runs_again(again, |one| self.backend.name(one));
+                        (runs + &self.says_gap(again.generation), Waiting::Failed)
+                    }
+                    (None, Some(serving)) => (format!("{} serves on", self.backend.name(serving)), Waiting::Failed),
+                    (None, None) => ("and nobody serves any more".to_owned(), Waiting::InVain),
                 };
-                self.log(About::RollFailed, failed.generation, &format!("Roll failed, {who}: {why}"));
-                self.upstream.refuse_reload();
+                let why = format!("Roll failed, {who}: {why}");
+                self.log(About::RollFailed, failed.generation, &why);
+                self.refusing = true;
+                self.upstream.refuse_reload(waiting);
+                self.reply(&Outcome::Failed(why));
             }
         }
+    }
+
+    /// A reload that an earlier procroll did not live to answer fails, whatever has come of it: nobody knows what was asked
+    /// for.
+    fn is_up(&mut self, generation: Generation) {
+        let waiting = match std::mem::replace(&mut self.takes_over, TakesOver::No) {
+            // What served had died before this process began, and somebody has asked for a roll since, who waits for its end.
+            TakesOver::No if self.up && self.roll.view().candidate.is_some() => return self.say_serves(generation),
+            TakesOver::No => return self.serves(generation),
+            TakesOver::Yes => Waiting::Interrupted,
+            TakesOver::NotYet => Waiting::InterruptedInVain,
+        };
+        self.say_serves(generation);
+        self.refusing = true;
+        self.upstream.refuse_reload(waiting);
+    }
+
+    fn serves(&mut self, generation: Generation) {
+        self.say_serves(generation);
+        self.words.push(Word::Ready);
+    }
+
+    fn say_serves(&mut self, generation: Generation) {
+        let unit = self.backend.name(generation);
+        let serves = match self.pids.get(&generation) {
+            Some(pid) => format!("{unit} serves (main PID {pid})"),
+            None => format!("{unit} serves"),
+        };
+        self.log(About::Serves, generation, &(serves + &self.says_gap(generation)));
+        self.up = true;
+    }
+
+    /// How long nobody served before this one did, if that was so.
+    fn says_gap(&self, generation: Generation) -> String {
+        status::gap(self.gap.before(generation))
     }
 
     fn say_why(&mut self, exit: &Exit) {
         let (about, generation, why) = match exit {
             Exit::Stopped => return,
             Exit::Failed(failed) => (About::StartFailed, failed.generation, self.failure(failed, When::Ended)),
+            Exit::Neither { candidate, again } => {
+                let [first, then] = [candidate, again].map(|failed| self.failure(failed, When::Ended));
+                (About::StartFailed, again.generation, format!("{first}; then {then}"))
+            }
             Exit::Died(generation, death) => {
                 let unit = self.backend.name(*generation);
                 let why = format!(
@@ -234,7 +446,7 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
 
     fn log(&self, about: About, generation: Generation, message: &str) {
         let invocation = self.invocations.get(&generation).map_or("", String::as_str);
-        log::tell(about, generation, &self.backend.name(generation), invocation, message);
+        log::tell(about, generation, self.backend.unit(generation).as_deref(), invocation, message);
     }
 
     fn failure(&self, failed: &Failed, when: When) -> String {
@@ -244,8 +456,13 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
 
     fn status(&mut self) {
         let view = self.roll.view();
-        let failed = view.failed.map(|failed| self.failure(failed, When::Kept));
-        let status = status::status(&view, failed.as_deref(), |generation| self.backend.name(generation), &self.pids);
+        let name = |generation| self.backend.name(generation);
+        let failed = view.failed.map(|failed| {
+            let again = failed.again.map(|again| format!("; {}", status::runs_again(again, name)));
+            self.failure(failed, When::Kept) + &again.unwrap_or_default()
+        });
+        let gap = view.serving.and_then(|serving| self.gap.before(serving));
+        let status = status::status(&view, failed.as_deref(), gap, name, &self.pids, &self.said);
         if !status.is_empty() && status != self.status {
             self.words.push(Word::Status(status.clone()));
             self.status = status;
@@ -259,12 +476,13 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
     }
 
     fn extend(&mut self) {
-        let next = match self.backend.is_in_touch() {
+        // What serves is not to go because nobody can be told that a reload has failed.
+        let next = match self.backend.is_in_touch() || self.refusing {
             true => {
                 self.words.push(Word::Extend(EXTEND_BY));
                 EXTEND_EVERY
             }
-            false => EXTEND_FIRST,
+            false => LOOK_EVERY,
         };
         self.extend = Some(now() + next);
     }

@@ -2,11 +2,14 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::task::{Context, Poll};
 
 use nix::sys::signal::Signal as Number;
 use nix::sys::signal::Signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::settings::SignalName;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +20,12 @@ pub enum Request {
     Reload,
     /// Pass this signal on to the generation that serves.
     PassOn(i32),
+    /// Execute procroll anew.
+    Reexec,
 }
+
+/// SIGRTMIN+25, by which a user's systemd is asked to execute itself anew, too: see systemd(1).
+const REEXEC: i32 = *SignalName::REAL_TIME.start() + 25;
 
 /// What services take for requests of their own: to open their logs anew, to have one worker more or less.
 const PASSED_ON: [Number; 5] = [SIGUSR1, SIGUSR2, SIGWINCH, SIGTTIN, SIGTTOU];
@@ -49,10 +57,29 @@ impl Signals {
         if let Some(number) = reload {
             self.add(Request::Reload, number)?;
         }
+        if !theirs(REEXEC) {
+            self.add(Request::Reexec, REEXEC)?;
+        }
         for number in PASSED_ON.map(|signal| signal as i32).into_iter().filter(|number| !theirs(*number)) {
             self.add(Request::PassOn(number), number)?;
         }
         Ok(self)
+    }
+
+    /// Takes over, as well, the signals that people send to a service, `WINCH` among them only if that is `wanted`.
+    pub fn passing_on(mut self, wanted: bool) -> io::Result<Self> {
+        for signal in PASSED_ON.into_iter().filter(|signal| wanted || *signal != SIGWINCH) {
+            self.add(Request::PassOn(signal as i32), signal as i32)?;
+        }
+        Ok(self)
+    }
+
+    /// Takes over all that can be taken over, to do nothing about them.
+    pub fn all_ignored() -> Self {
+        let all = Number::iterator().map(|signal| signal as i32).chain(SignalName::REAL_TIME);
+        let streams =
+            all.filter_map(|number| Some((Request::PassOn(number), signal(SignalKind::from_raw(number)).ok()?)));
+        Self(streams.collect())
     }
 
     fn add(&mut self, request: Request, number: i32) -> io::Result<()> {
@@ -65,6 +92,17 @@ impl Signals {
         poll_fn(|context| match self.poll(context, |request| *request == Request::Stop) {
             Poll::Ready(request) => Poll::Ready(request),
             Poll::Pending => self.poll(context, |_| true),
+        })
+        .await
+    }
+
+    /// Does `what`, unless somebody asks for a stop before that is done: then none. The other signals stay for
+    /// [`Signals::next`].
+    pub async fn unless_stopped<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
+        let mut what = pin!(what);
+        poll_fn(|context| match self.poll(context, |request| *request == Request::Stop) {
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => what.as_mut().poll(context).map(Some),
         })
         .await
     }

@@ -4,26 +4,34 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::*;
-use crate::roll::{Death, Inherited, Refusal};
+use crate::roll::{Death, Pace, Refusal, Standing};
 
 /// Everything that the manager asked for, in order.
 type Log = Rc<RefCell<Vec<String>>>;
 
-struct FakeBackend(Log);
+struct FakeBackend {
+    log: Log,
+    /// No generation is left.
+    nothing_is_left: bool,
+}
 
 impl FakeBackend {
     fn log(&self, what: &str, generation: Generation) {
-        self.0.borrow_mut().push(format!("{what} {generation}"));
+        self.log.borrow_mut().push(format!("{what} {generation}"));
     }
 }
 
 impl Backend for FakeBackend {
-    async fn survey(&mut self) -> anyhow::Result<Vec<Inherited>> {
-        Ok(Vec::new())
-    }
-
     fn start(&mut self, generation: Generation) {
         self.log("start", generation);
+    }
+
+    fn proceed(&mut self, generation: Generation) {
+        self.log("proceed", generation);
+    }
+
+    fn again(&mut self, generation: Generation, of: Generation) {
+        self.log(&format!("as {of}: start"), generation);
     }
 
     fn stop(&mut self, generation: Generation) {
@@ -35,7 +43,7 @@ impl Backend for FakeBackend {
     }
 
     fn pass_on(&mut self, generation: Generation, signal: i32) {
-        self.0.borrow_mut().push(format!("signal {generation} {signal}"));
+        self.log.borrow_mut().push(format!("signal {generation} {signal}"));
     }
 
     fn forget(&mut self, generation: Generation) {
@@ -46,14 +54,22 @@ impl Backend for FakeBackend {
         true
     }
 
+    fn nothing_is_left(&self) -> bool {
+        self.nothing_is_left
+    }
+
     fn rest(&mut self) {
-        self.0.borrow_mut().push("rest".to_owned());
+        self.log.borrow_mut().push("rest".to_owned());
     }
 
     async fn end(&mut self) {}
 
     fn hint(&self, generation: Generation, _: When) -> String {
         format!("See {generation}")
+    }
+
+    fn unit(&self, generation: Generation) -> Option<String> {
+        Some(self.name(generation))
     }
 
     fn name(&self, generation: Generation) -> String {
@@ -81,8 +97,8 @@ impl Upstream for FakeUpstream {
         }
     }
 
-    fn refuse_reload(&mut self) {
-        self.0.borrow_mut().push("refuse reload".to_owned());
+    fn refuse_reload(&mut self, waiting: Waiting) {
+        self.0.borrow_mut().push(format!("refuse reload: {waiting:?}"));
     }
 
     async fn refused(&mut self) {
@@ -100,11 +116,16 @@ fn generation(number: u32) -> Generation {
 }
 
 impl Bench {
-    fn new(watchdog: Option<Duration>) -> Self {
+    fn not_begun(watchdog: Option<Duration>) -> Self {
         let log = Log::default();
-        let manager = Manager::new(FakeBackend(Rc::clone(&log)), FakeUpstream(Rc::clone(&log)), watchdog);
-        let mut bench = Self { manager, log };
-        bench.manager.handle(Event::Begin(Vec::new()));
+        let backend = FakeBackend { log: Rc::clone(&log), nothing_is_left: false };
+        let manager = Manager::new(backend, FakeUpstream(Rc::clone(&log)), watchdog);
+        Self { manager, log }
+    }
+
+    fn new(watchdog: Option<Duration>) -> Self {
+        let mut bench = Self::not_begun(watchdog);
+        bench.manager.begin(Vec::new());
         bench
     }
 
@@ -118,8 +139,8 @@ impl Bench {
 
     fn starts(&mut self, number: u32) {
         let generation = generation(number);
-        let settle = Duration::ZERO;
-        self.manager.report(Report::Event(Event::Started { generation, settle }));
+        let pace = Pace { settle: Duration::ZERO, ..Pace::default() };
+        self.manager.report(Report::Event(Event::Started { generation, pace }));
         self.manager.report(Report::Active { generation, main_pid: Some(100 + number) });
     }
 
@@ -167,7 +188,7 @@ async fn a_failed_roll_refuses_the_reload_and_then_ends_it() {
     assert_eq!(
         bench.taken(),
         [
-            "refuse reload",
+            "refuse reload: Failed",
             "rest",
             "STATUS=web@1.service (main PID 101) serves; last roll failed: web@2.service failed (Result=exit-code, \
              status=3) while starting. See 2"
@@ -175,6 +196,22 @@ async fn a_failed_roll_refuses_the_reload_and_then_ends_it() {
     );
     bench.manager.refused();
     assert_eq!(bench.taken(), ["rest", "READY"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_without_a_roll_to_come_is_in_vain() {
+    let mut bench = Bench::serving();
+    bench.manager.asked(Request::Stop);
+    assert!(!bench.taken().iter().any(|line| line.starts_with("refuse")), "nobody waits");
+    for stop in [true, false] {
+        let mut bench = Bench::serving();
+        bench.manager.asked(Request::Reload);
+        match stop {
+            true => drop(bench.manager.asked(Request::Stop)),
+            false => drop((bench.dies(1), bench.dies(2))),
+        }
+        assert!(bench.taken().contains(&"refuse reload: InVain".to_owned()), "{stop}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -240,6 +277,20 @@ async fn a_stop_is_told_and_a_second_one_kills() {
     assert_eq!(gone, Some(Exit::Stopped));
 }
 
+/// The bus hangs, or the word of it comes a moment later.
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_when_nothing_has_been_left_for_a_while() {
+    let mut bench = Bench::serving();
+    bench.manager.asked(Request::Stop);
+    for (time, nothing_is_left, end) in
+        [(HUNG, false, None), (EXTEND_EVERY, true, None), (LOOK_EVERY, true, Some(Exit::Stopped))]
+    {
+        bench.manager.backend.nothing_is_left = nothing_is_left;
+        tokio::time::advance(time).await;
+        assert_eq!(bench.manager.woken(), end, "{time:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn its_end_says_which_unit_and_how() {
     let mut bench = Bench::serving();
@@ -272,4 +323,181 @@ async fn signals_for_the_service_go_to_the_one_that_serves() {
     bench.taken();
     bench.manager.asked(Request::PassOn(10));
     assert_eq!(bench.taken(), ["signal 1 10"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_a_crash_interrupted_fails_before_procroll_is_up() {
+    let mut bench = Bench::not_begun(None);
+    let one = Inherited { generation: generation(4), standing: Standing::Active, pace: Pace::default() };
+    bench.manager.begin(vec![one]);
+    assert_eq!(bench.taken(), ["refuse reload: Interrupted", "rest", "STATUS=web@4.service serves"]);
+    bench.manager.refused();
+    assert_eq!(bench.taken(), ["rest", "READY"]);
+}
+
+/// What served was on its way down when procroll was executed anew, so there is a start, but none of the unit.
+#[tokio::test(start_paused = true)]
+async fn a_reload_while_nobody_serves_any_more_is_over_when_its_roll_is() {
+    let mut bench = Bench::not_begun(None);
+    bench.manager.up = true;
+    let left = Inherited { generation: generation(1), standing: Standing::Deactivating, pace: Pace::default() };
+    bench.manager.begin(vec![left]);
+    bench.manager.asked(Request::Reload);
+    assert!(bench.taken().contains(&"RELOADING".to_owned()));
+    bench.starts(2);
+    let log = bench.taken();
+    assert!(log.contains(&"start 3".to_owned()) && !log.contains(&"READY".to_owned()), "{log:?}");
+    bench.starts(3);
+    assert!(bench.taken().contains(&"READY".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_comes_meanwhile_is_over_when_its_roll_is() {
+    let mut bench = Bench::not_begun(None);
+    let one = Inherited { generation: generation(4), standing: Standing::Active, pace: Pace::default() };
+    bench.manager.begin(vec![one]);
+    bench.manager.asked(Request::Reload);
+    bench.taken();
+    bench.manager.refused();
+    assert!(!bench.taken().contains(&"READY".to_owned()), "the roll is under way");
+    bench.starts(5);
+    assert!(bench.taken().contains(&"READY".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_by_the_socket_hears_of_the_last_roll() {
+    let mut bench = Bench::serving();
+    let (first, mut outcome) = Reply::pair();
+    bench.manager.asked_for_roll(first);
+    assert!(!bench.taken().contains(&"RELOADING".to_owned()), "the unit's manager knows: it waits for a command");
+    let (second, mut last) = Reply::pair();
+    bench.manager.asked_for_roll(second);
+    bench.starts(2);
+    assert!(outcome.try_recv().is_err(), "a newer roll is on its way");
+    bench.starts(3);
+    assert_eq!((outcome.try_recv(), last.try_recv()), (Ok(Outcome::Serves), Ok(Outcome::Serves)));
+
+    let (third, mut outcome) = Reply::pair();
+    bench.manager.asked_for_roll(third);
+    bench.dies(4);
+    assert!(matches!(outcome.try_recv(), Ok(Outcome::Failed(why)) if why.contains("web@3.service serves on")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_during_the_first_start_hears_of_the_roll_after_it() {
+    let mut bench = Bench::new(None);
+    let (asked, mut outcome) = Reply::pair();
+    bench.manager.asked_for_roll(asked);
+    bench.starts(1);
+    assert!(outcome.try_recv().is_err());
+    bench.starts(2);
+    assert_eq!(outcome.try_recv(), Ok(Outcome::Serves));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_is_no_failure_for_whoever_waits_for_a_roll() {
+    let mut bench = Bench::serving();
+    let (before, mut outcome) = Reply::pair();
+    bench.manager.asked_for_roll(before);
+    bench.manager.asked(Request::Stop);
+    assert_eq!(outcome.try_recv(), Ok(Outcome::Stopping));
+    let (after, mut outcome) = Reply::pair();
+    bench.manager.asked_for_roll(after);
+    assert_eq!(outcome.try_recv(), Ok(Outcome::Stopping));
+}
+
+fn prepared(number: u32) -> Report {
+    let pace = Pace { settle: Duration::ZERO, ..Pace::default() };
+    Report::Event(Event::Prepared { generation: generation(number), pace })
+}
+
+fn stopped(number: u32) -> Report {
+    Report::Event(Event::Dead { generation: generation(number), death: Death::Stopped, was_active: true })
+}
+
+/// The old one has been asked to stop.
+fn handing_over() -> Bench {
+    let mut bench = Bench::serving();
+    bench.manager.asked(Request::Reload);
+    bench.manager.report(prepared(2));
+    bench
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_gap_of_a_handover_is_told() {
+    let mut bench = handing_over();
+    let log = bench.taken();
+    assert_eq!(
+        log[2..],
+        [
+            "STATUS=web@1.service (main PID 101) serves; web@2.service starts",
+            "stop 1",
+            "STATUS=web@2.service waits for all others to stop; web@1.service stops"
+        ]
+    );
+    tokio::time::advance(Duration::from_secs(3)).await;
+    bench.manager.report(stopped(1));
+    tokio::time::advance(Duration::from_millis(250)).await;
+    bench.starts(2);
+    let log = bench.taken();
+    assert!(log.contains(&"proceed 2".to_owned()) && log.contains(&"READY".to_owned()), "{log:?}");
+    let status = log.last().expect("a status");
+    assert_eq!(status, "STATUS=web@2.service (main PID 102) serves, after a gap of 3.25s");
+    // It is told until the next one serves.
+    bench.manager.report(Report::Event(Event::Gone(generation(1))));
+    bench.manager.asked(Request::Reload);
+    assert!(bench.taken().concat().contains("serves, after a gap of 3.25s; web@3.service starts"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_handover_names_who_failed_and_who_runs_what() {
+    let mut bench = handing_over();
+    bench.manager.report(stopped(1));
+    bench.taken();
+    bench.dies(2);
+    let log = bench.taken();
+    assert_eq!(log[0], "as 1: start 3");
+    assert!(!log.concat().contains("refuse"), "nobody is answered before it is known who serves: {log:?}");
+    let failed = "web@2.service failed (Result=exit-code, status=3) while starting. See 2";
+    let told = format!("STATUS=web@3.service starts, to run what web@1.service did; last roll failed: {failed}");
+    assert_eq!(log.last(), Some(&told));
+    bench.manager.report(prepared(3));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    bench.starts(3);
+    let log = bench.taken();
+    assert_eq!(log[0], "proceed 3");
+    assert!(log.contains(&"refuse reload: Failed".to_owned()) && !log.contains(&"READY".to_owned()), "{log:?}");
+    let told = "STATUS=web@3.service (main PID 103) serves, after a gap of 1s; last roll failed: ";
+    assert_eq!(log.last(), Some(&format!("{told}{failed}; web@3.service runs what web@1.service did")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn if_neither_serves_both_are_named() {
+    let mut bench = handing_over();
+    bench.manager.report(stopped(1));
+    bench.manager.report(Report::Event(Event::Gone(generation(1))));
+    bench.dies(2);
+    bench.manager.report(prepared(3));
+    bench.taken();
+    assert!(matches!(bench.dies(3), Some(Exit::Neither { .. })));
+    let log = bench.taken();
+    let status = log.last().expect("a status");
+    assert!(
+        status.contains(
+            "web@2.service failed (Result=exit-code, status=3) while starting. See 2; then web@3.service failed"
+        ),
+        "{log:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_waited_for_keeps_the_timeout_from_running_out() {
+    let mut bench = handing_over();
+    bench.taken();
+    for _ in 0..3 {
+        let wake = bench.manager.next_wake().expect("something goes on");
+        tokio::time::sleep_until(wake.into()).await;
+        bench.manager.woken();
+        assert_eq!(bench.taken(), ["EXTEND"]);
+    }
 }

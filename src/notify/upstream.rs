@@ -5,9 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
 
-use crate::systemd::{Bus, wrapper};
+use crate::log::{self, About};
+use crate::systemd::wrapper::{self, Interrupted, Own};
+use crate::systemd::{Bus, Error, Place, place};
+
+/// How long a reload that has failed may stay without an end for want of somebody to hear that.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Something to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +32,25 @@ pub enum Word {
     Status(String),
 }
 
+/// Who is to hear that a reload has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// Whoever waits for the roll that has just failed.
+    Failed,
+    /// Whoever waits for a roll while procroll ends, which systemd would take for the end of the reload, and a good one.
+    InVain,
+    /// Whoever has waited for one since before procroll crashed.
+    Interrupted,
+    /// The same, where that had failed by then: what has been taken over runs what there was before it.
+    InterruptedInVain,
+}
+
 /// Whoever waits for procroll.
 pub trait Upstream {
     /// Tells all of it at once.
     fn tell(&mut self, words: &[Word]);
     /// Makes the reload that somebody waits for fail. [`Upstream::refused`] returns when that is done.
-    fn refuse_reload(&mut self);
+    fn refuse_reload(&mut self, waiting: Waiting);
     /// A reload was refused; systemd still waits to hear that it is over. May be dropped and called again.
     fn refused(&mut self) -> impl Future<Output = ()>;
 }
@@ -41,36 +60,67 @@ pub trait Upstream {
 pub struct Systemd {
     bus: Arc<Bus>,
     id: String,
+    /// A reload is this process's own, by Type=notify-reload. That of a command is the command's to fail.
+    owns_reload: bool,
+    interrupted: Interrupted,
     sender: mpsc::UnboundedSender<()>,
     refused: mpsc::UnboundedReceiver<()>,
 }
 
 impl Systemd {
-    /// The manager of the unit `id`.
-    pub fn new(bus: Arc<Bus>, id: String) -> Self {
+    /// The manager of the unit that this process runs in.
+    pub fn new(bus: Arc<Bus>, own: &Own, interrupted: Interrupted) -> Self {
         let (sender, refused) = mpsc::unbounded_channel();
-        Self { bus, id, sender, refused }
+        Self { bus, id: own.id.clone(), owns_reload: own.reload_signal.is_some(), interrupted, sender, refused }
+    }
+}
+
+/// Tells the manager of the unit that this process runs in, if it does.
+pub fn tell(words: &[Word]) {
+    if let Err(error) = sd_notify::notify(&words.iter().flat_map(states).collect::<Vec<_>>()) {
+        log::warn(About::NotTold, format_args!("can't notify systemd: {error}"));
     }
 }
 
 impl Upstream for Systemd {
     fn tell(&mut self, words: &[Word]) {
-        if let Err(error) = sd_notify::notify(&words.iter().flat_map(states).collect::<Vec<_>>()) {
-            tracing::warn!("can't notify systemd: {error}");
-        }
+        tell(words);
     }
 
-    fn refuse_reload(&mut self) {
-        let (bus, id, sender) = (Arc::clone(&self.bus), self.id.clone(), self.sender.clone());
+    fn refuse_reload(&mut self, waiting: Waiting) {
+        let (bus, id, interrupted, sender) =
+            (Arc::clone(&self.bus), self.id.clone(), self.interrupted.clone(), self.sender.clone());
+        let nobody = match waiting {
+            Waiting::Failed => !self.owns_reload,
+            Waiting::InVain => false,
+            Waiting::Interrupted => !self.owns_reload || interrupted.jobs.is_empty() && !interrupted.changed,
+            Waiting::InterruptedInVain => !self.owns_reload || interrupted.in_vain.is_empty(),
+        };
+        if nobody {
+            let _ = sender.send(());
+            return;
+        }
         tokio::spawn(async move {
             // Without a bus nobody can be told, and to say that the reload is over would be taken for success: so it
             // goes on until there is one.
             loop {
-                match wrapper::cancel_reload_job(&bus.insist().await, &id).await {
+                let link = bus.insist().await;
+                let cancelled = match waiting {
+                    Waiting::Failed => wrapper::cancel_reload_job(&link, &id).await,
+                    Waiting::InVain => wrapper::cancel_last_reload_job(&link, &id).await,
+                    Waiting::Interrupted => {
+                        wrapper::cancel_interrupted_job(&link, &id, &interrupted.jobs, interrupted.changed).await
+                    }
+                    Waiting::InterruptedInVain => {
+                        wrapper::cancel_interrupted_job(&link, &id, &interrupted.in_vain, false).await
+                    }
+                };
+                match cancelled {
                     Ok(()) => break,
-                    Err(error) if error.is_about_the_connection() => {}
+                    Err(error) if error.is_about_the_connection() => bus.pause().await,
                     Err(error) => {
-                        tracing::warn!("can't tell whoever reloads {id} that it failed: {error}");
+                        let why = format_args!("can't tell whoever reloads {id} that it failed: {error}");
+                        log::warn(About::NotTold, why);
                         break;
                     }
                 }
@@ -85,17 +135,80 @@ impl Upstream for Systemd {
     }
 }
 
-/// Nobody: procroll was called from a terminal.
+/// Whoever has started procroll with a `NOTIFY_SOCKET=`, if anybody has: a service manager, a container's engine, another
+/// procroll.
 #[derive(Debug)]
-pub struct Nobody;
+pub struct Notifier {
+    sender: mpsc::UnboundedSender<()>,
+    refused: mpsc::UnboundedReceiver<()>,
+}
+
+impl Notifier {
+    /// The one that this process was started with.
+    pub fn new() -> Self {
+        let (sender, refused) = mpsc::unbounded_channel();
+        Self { sender, refused }
+    }
+}
+
+impl Default for Notifier {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Upstream for Notifier {
+    fn tell(&mut self, words: &[Word]) {
+        tell(words);
+    }
+
+    /// Only systemd has a way to hear of that, and not of everybody.
+    fn refuse_reload(&mut self, waiting: Waiting) {
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            if place::likely_own_service().is_some() {
+                let told = timeout(PATIENCE, cancel_own_reload(waiting)).await;
+                let told = told.unwrap_or_else(|_| Err(Error::Unreachable("it does not answer".to_owned())));
+                if let Err(error) = told {
+                    let why = format_args!("can't tell whoever reloads this unit that it failed: {error}");
+                    log::warn(About::NotTold, why);
+                }
+            }
+            let _ = sender.send(());
+        });
+    }
+
+    async fn refused(&mut self) {
+        // We hold a sender ourselves, so this does not end.
+        self.refused.recv().await;
+    }
+}
+
+/// Makes the reload of this process's unit fail, if that is this process's own to fail.
+async fn cancel_own_reload(waiting: Waiting) -> Result<(), Error> {
+    let link = Bus::new(Place::find(false)).connect().await?;
+    let Some(own) = wrapper::own(&link).await? else { return Ok(()) };
+    match waiting {
+        Waiting::InVain => wrapper::cancel_last_reload_job(&link, &own.id).await,
+        Waiting::Failed if own.reload_signal.is_some() => wrapper::cancel_reload_job(&link, &own.id).await,
+        // Here nothing outlives procroll.
+        Waiting::Failed | Waiting::Interrupted | Waiting::InterruptedInVain => Ok(()),
+    }
+}
+
+/// Nobody: procroll was called from a terminal.
+#[derive(Debug, Default)]
+pub struct Nobody(Notify);
 
 impl Upstream for Nobody {
     fn tell(&mut self, _: &[Word]) {}
 
-    fn refuse_reload(&mut self) {}
+    fn refuse_reload(&mut self, _: Waiting) {
+        self.0.notify_one();
+    }
 
     async fn refused(&mut self) {
-        std::future::pending().await
+        self.0.notified().await;
     }
 }
 

@@ -17,12 +17,20 @@ pub enum Event {
     Taken(Generation),
     /// The start of this generation was refused before anything of it existed.
     Refused(Generation, Refusal),
-    /// The generation exists and is on its way; once active it has to stay so for `settle`.
+    /// The generation could be started now, and is one beside which no other can live: it waits for
+    /// [`Action::Proceed`].
+    Prepared {
+        /// Which one.
+        generation: Generation,
+        /// What its unit says of rolls.
+        pace: Pace,
+    },
+    /// The generation exists and is on its way.
     Started {
         /// Which one.
         generation: Generation,
-        /// How long it has to stay active before it counts.
-        settle: Duration,
+        /// What its unit says of rolls.
+        pace: Pace,
     },
     /// The generation is active, and its processes run.
     Active(Generation),
@@ -48,8 +56,23 @@ pub struct Inherited {
     pub generation: Generation,
     /// What it does.
     pub standing: Standing,
-    /// How long it has to stay active, should it become a candidate.
+    /// What its unit says of rolls.
+    pub pace: Pace,
+}
+
+/// How fast rolls may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// How long a candidate has to stay active before it counts.
     pub settle: Duration,
+    /// How many old generations may be on their way out before the next roll waits for one of them to end.
+    pub most_leaving: usize,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { settle: Duration::from_secs(1), most_leaving: 8 }
+    }
 }
 
 /// What a generation does, as systemd sees it.
@@ -68,16 +91,27 @@ pub enum Standing {
 /// What is to be done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Start this generation. Answered by `Taken`, `Refused`, or `Started` and what follows.
+    /// Start this generation. Answered by `Taken`, `Refused`, `Prepared`, or `Started` and what follows.
     Start(Generation),
+    /// Go on with the start of this generation, which is prepared: all others are gone. Answered by `Taken`, `Refused`, or
+    /// `Started` and what follows.
+    Proceed(Generation),
+    /// Start this generation, to run what another one ran. Answered as `Start`.
+    Again {
+        /// Which one.
+        generation: Generation,
+        /// Whose settings it is to have: the one that was stopped for the handover.
+        of: Generation,
+    },
     /// Ask this generation to stop; systemd counts its stop timeout. Ends in `Dead`.
     Stop(Generation),
     /// Kill every process of this generation. Ends in `Dead`.
     Kill(Generation),
     /// Make systemd forget this generation, of which nothing runs. Ends in `Gone`.
     Forget(Generation),
-    /// To be told to whoever waits: the outcome of the last of the rolls asked for so far; at a takeover, that one serves
-    /// already.
+    /// To be told to whoever waits for a start: the first generation serves or, at a takeover, this one does already.
+    Up(Generation),
+    /// To be told to whoever waits for a roll: the outcome of the last of those asked for so far.
     Answer(Result<Generation, Failed>),
     /// procroll is done.
     Exit(Exit),

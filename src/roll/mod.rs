@@ -14,19 +14,24 @@
 //!                        ▼                     ▼ the serving one died
 //!                     Ending ◀─────────────────┘        Stop, from anywhere: Stopping
 //! ```
+//!
+//! As a rule both live side by side while the new one settles. Where two can't, that is a [`handover`].
 
 mod event;
+mod handover;
 mod outcome;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod scenarios;
+mod view;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-pub use event::{Action, Event, Inherited, Standing};
-pub use outcome::{Death, Exit, Failed, Failure, Generation, Refusal, Stage};
+pub use event::{Action, Event, Inherited, Pace, Standing};
+pub use outcome::{Again, Death, Exit, Failed, Failure, Generation, Refusal, Stage};
+pub use view::View;
 
 /// How many numbers in a row may belong to somebody else's units before a roll gives up.
 const MOST_TAKEN: u32 = 64;
@@ -43,6 +48,10 @@ enum Old {
     Serving(Generation),
     /// The one that served died during the roll; the roll goes on.
     Died(Generation, Death),
+    /// In a handover: asked to stop, so that the candidate can start.
+    Stopped(Generation),
+    /// The same, and what was started in its place has failed so: the candidate runs what it ran.
+    Again(Generation, Failed),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,10 +61,21 @@ enum Phase {
         taken: u32,
         settle: Duration,
     },
+    /// In a handover: prepared, and to start when all others are gone.
+    Waiting {
+        taken: u32,
+        settle: Duration,
+    },
     Settling {
         until: Instant,
         settle: Duration,
     },
+}
+
+impl Phase {
+    fn starting(settle: Duration) -> Self {
+        Self::Starting { taken: 0, settle }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,35 +96,22 @@ enum State {
     Ended,
 }
 
-/// What there is to tell about the state, for STATUS= and the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct View<'a> {
-    /// The generation that answers.
-    pub serving: Option<Generation>,
-    /// The generation on its way, and how far it is.
-    pub candidate: Option<(Generation, Stage)>,
-    /// Those that were asked to stop and have not ended.
-    pub leaving: &'a BTreeSet<Generation>,
-    /// How the last roll failed, if it did.
-    pub failed: Option<&'a Failed>,
-    /// Everything is being stopped.
-    pub stopping: bool,
-}
-
 /// The state machine. See the module's documentation.
 #[derive(Debug)]
 pub struct Roll {
     state: State,
     /// The highest number given out.
     last: Generation,
-    /// A roll was asked for during a roll: one more is to follow.
+    /// A roll was asked for and has not begun: another one is under way, or too many old generations are on their way out.
     again: bool,
+    /// How many of those may be before a roll waits.
+    most_leaving: usize,
     /// Asked to stop, not dead yet.
     leaving: BTreeSet<Generation>,
     /// Dead, and systemd was asked to forget them.
     forgetting: BTreeSet<Generation>,
-    /// A candidate that failed and stays listed, to be looked at, until the next roll.
-    kept: Option<Generation>,
+    /// Candidates that failed and stay listed, to be looked at, until the next roll.
+    kept: BTreeSet<Generation>,
     failed: Option<Failed>,
     actions: VecDeque<Action>,
 }
@@ -115,9 +122,10 @@ impl Default for Roll {
             state: State::Idle,
             last: Generation::NONE,
             again: false,
+            most_leaving: Pace::default().most_leaving,
             leaving: BTreeSet::new(),
             forgetting: BTreeSet::new(),
-            kept: None,
+            kept: BTreeSet::new(),
             failed: None,
             actions: VecDeque::new(),
         }
@@ -131,7 +139,7 @@ impl Roll {
             return;
         }
         match event {
-            Event::Begin(left) => self.begin(left),
+            Event::Begin(left) => self.begin(now, left),
             Event::Reload => self.reload(),
             Event::Stop => self.stop(now),
             Event::Taken(generation) => self.taken(generation),
@@ -141,7 +149,8 @@ impl Roll {
                 }
                 self.never_was(generation);
             }
-            Event::Started { generation, settle } => self.started(generation, settle),
+            Event::Prepared { generation, pace } => self.prepared(generation, pace),
+            Event::Started { generation, pace } => self.started(generation, pace),
             Event::Active(generation) => self.active(now, generation),
             Event::Deactivating(generation) => self.deactivating(generation),
             Event::Dead { generation, death, was_active } => self.dead(generation, death, was_active),
@@ -150,6 +159,7 @@ impl Roll {
                 self.exit_if_over();
             }
         }
+        self.hand_over_if_due();
     }
 
     /// To be called at or after [`Roll::next_timeout`]; does nothing before it.
@@ -174,40 +184,33 @@ impl Roll {
 
     /// Whether one generation serves and nothing else is wanted: no roll, no stop. Old generations may still drain.
     pub fn is_at_rest(&self) -> bool {
-        matches!(self.state, State::Serving(_)) && self.forgetting.is_empty()
+        matches!(self.state, State::Serving(_)) && self.forgetting.is_empty() && !self.again
     }
 
-    /// What there is to tell.
-    pub fn view(&self) -> View<'_> {
-        let (serving, candidate) = match &self.state {
-            State::Serving(generation) => (Some(*generation), None),
-            State::Rolling { old, candidate, phase } => {
-                let stage = match phase {
-                    Phase::Starting { .. } => Stage::Starting,
-                    Phase::Settling { .. } => Stage::Settling,
-                };
-                let serving = match old {
-                    Old::Serving(generation) => Some(*generation),
-                    Old::Nobody | Old::Died(..) => None,
-                };
-                (serving, Some((*candidate, stage)))
-            }
-            State::Idle | State::Stopping { .. } | State::Ending(_) | State::Ended => (None, None),
-        };
-        let stopping = matches!(self.state, State::Stopping { .. });
-        View { serving, candidate, leaving: &self.leaving, failed: self.failed.as_ref(), stopping }
-    }
-
-    /// Takes over what an earlier procroll left: the highest active one serves, a higher one that is still starting
-    /// is awaited, and all others go.
-    fn begin(&mut self, left: Vec<Inherited>) {
+    /// Takes over what an earlier procroll left. Of two that are active the higher one may not have settled, so it has
+    /// to do that now, for as long as it takes (G1); one that is still starting is awaited. The last that failed stays to
+    /// be looked at (G2), and all others go.
+    fn begin(&mut self, now: Instant, left: Vec<Inherited>) {
         if self.state != State::Idle {
             return;
         }
-        let highest = |standing| left.iter().filter(|one| one.standing == standing).max_by_key(|one| one.generation);
-        let serving = highest(Standing::Active).map(|one| one.generation);
-        let candidate = highest(Standing::Starting).filter(|one| Some(one.generation) > serving).copied();
+        let mut newest_first = left.clone();
+        newest_first.sort_by_key(|one| std::cmp::Reverse(one.generation));
+        let mut up =
+            newest_first.into_iter().filter(|one| matches!(one.standing, Standing::Starting | Standing::Active));
+        let (newest, before) = (up.next(), up.find(|one| one.standing == Standing::Active));
+        let (serving, candidate) = match (newest, before) {
+            (Some(newest), None) if newest.standing == Standing::Active => (Some(newest.generation), None),
+            (newest, before) => (before.map(|one| one.generation), newest),
+        };
         self.last = left.iter().map(|one| one.generation).max().unwrap_or(Generation::NONE);
+        if candidate.is_none() {
+            let later = left.iter().filter(|one| serving.is_some_and(|serving| one.generation > serving));
+            self.kept.extend(later.filter(|one| one.standing == Standing::Dead).map(|one| one.generation).max());
+        }
+        if let Some(one) = left.first() {
+            self.most_leaving = one.pace.most_leaving;
+        }
         for Inherited { generation, standing, .. } in &left {
             if Some(*generation) == serving || Some(*generation) == candidate.map(|one| one.generation) {
                 continue;
@@ -215,31 +218,44 @@ impl Roll {
             match standing {
                 Standing::Starting | Standing::Active => self.ask_to_stop(*generation),
                 Standing::Deactivating => drop(self.leaving.insert(*generation)),
+                Standing::Dead if self.kept.contains(generation) => {}
                 Standing::Dead => self.forget(*generation),
             }
         }
         if let Some(serving) = serving {
             // Up, whatever becomes of a candidate.
-            self.answer(Ok(serving));
+            self.actions.push_back(Action::Up(serving));
         }
         match (serving, candidate) {
             (None, None) => self.start(Old::Nobody),
             (Some(serving), None) => self.state = State::Serving(serving),
-            (serving, Some(Inherited { generation, settle, .. })) => {
+            (serving, Some(Inherited { generation, pace: Pace { settle, .. }, standing })) => {
                 let old = serving.map_or(Old::Nobody, Old::Serving);
-                self.state = State::Rolling { old, candidate: generation, phase: Phase::Starting { taken: 0, settle } };
+                let phase = match standing {
+                    Standing::Active => Phase::Settling { until: now + settle, settle },
+                    _ => Phase::starting(settle),
+                };
+                self.state = State::Rolling { old, candidate: generation, phase };
             }
         }
     }
 
     fn reload(&mut self) {
         match &self.state {
-            State::Serving(serving) => {
-                let old = Old::Serving(*serving);
-                self.start(old);
-            }
-            State::Rolling { .. } => self.again = true,
+            State::Serving(_) | State::Rolling { .. } => self.again = true,
             State::Idle | State::Stopping { .. } | State::Ending(_) | State::Ended => {}
+        }
+        self.start_if_due();
+    }
+
+    /// Begins the roll that was asked for, unless it has to wait. It waits and does not hurry the old ones, which have
+    /// connections to finish, and a stop timeout that somebody has chosen for that.
+    fn start_if_due(&mut self) {
+        if let State::Serving(serving) = self.state
+            && self.again
+            && self.leaving.len() < self.most_leaving
+        {
+            self.start(Old::Serving(serving));
         }
     }
 
@@ -277,9 +293,7 @@ impl Roll {
             if *taken >= MOST_TAKEN {
                 return self.fail(Stage::Starting, Failure::Refused(Refusal::names_taken(generation)));
             }
-            self.last = generation.next();
-            *candidate = self.last;
-            self.actions.push_back(Action::Start(self.last));
+            self.start_next();
         }
         self.never_was(generation);
     }
@@ -290,11 +304,12 @@ impl Roll {
         self.exit_if_over();
     }
 
-    fn started(&mut self, generation: Generation, new: Duration) {
+    fn started(&mut self, generation: Generation, pace: Pace) {
         if let State::Rolling { candidate, phase: Phase::Starting { settle, .. }, .. } = &mut self.state
             && *candidate == generation
         {
-            *settle = new;
+            *settle = pace.settle;
+            self.most_leaving = pace.most_leaving;
         }
     }
 
@@ -318,13 +333,14 @@ impl Roll {
             && *candidate == generation
             && let Phase::Settling { settle, .. } = *phase
         {
-            *phase = Phase::Starting { taken: 0, settle };
+            *phase = Phase::starting(settle);
         }
     }
 
     fn dead(&mut self, generation: Generation, death: Death, was_active: bool) {
         if self.leaving.remove(&generation) {
             self.forget(generation);
+            self.start_if_due();
             return;
         }
         match &mut self.state {
@@ -337,7 +353,7 @@ impl Roll {
                 self.forget(generation);
             }
             State::Rolling { candidate, .. } if *candidate == generation => {
-                self.kept = Some(generation);
+                self.kept.insert(generation);
                 self.fail(if was_active { Stage::Settling } else { Stage::Starting }, Failure::Died(death));
             }
             _ => {}
@@ -348,10 +364,23 @@ impl Roll {
     fn start(&mut self, old: Old) {
         self.forget_kept();
         self.again = false;
-        self.last = self.last.next();
-        self.state =
-            State::Rolling { old, candidate: self.last, phase: Phase::Starting { taken: 0, settle: Duration::ZERO } };
-        self.actions.push_back(Action::Start(self.last));
+        self.state = State::Rolling { old, candidate: self.last, phase: Phase::starting(Duration::ZERO) };
+        self.start_next();
+    }
+
+    /// Starts the candidate under the next number, if there is one: the last of all may be in use.
+    fn start_next(&mut self) {
+        let Some(next) = self.last.next() else {
+            return self.fail(Stage::Starting, Failure::Refused(Refusal::names_taken(self.last)));
+        };
+        self.last = next;
+        if let State::Rolling { candidate, .. } = &mut self.state {
+            *candidate = next;
+        }
+        self.actions.push_back(match &self.state {
+            State::Rolling { old: Old::Again(of, _), .. } => Action::Again { generation: next, of: *of },
+            _ => Action::Start(next),
+        });
     }
 
     /// The candidate has settled: it serves, and only now is the old one asked to stop (G1).
@@ -361,21 +390,25 @@ impl Roll {
         if let Old::Serving(serving) = old {
             self.ask_to_stop(serving);
         }
-        self.failed = None;
         self.state = State::Serving(candidate);
-        // At the first start somebody waits for a service that is up, whatever else was asked for meanwhile.
-        if old == Old::Nobody || !self.again {
-            self.answer(Ok(candidate));
+        self.failed = match &old {
+            Old::Again(of, failed) => Some(failed.clone().and_again(candidate, *of)),
+            _ => None,
+        };
+        match (old, self.failed.clone()) {
+            (Old::Nobody, _) => self.actions.push_back(Action::Up(candidate)),
+            _ if self.again => {}
+            (_, Some(failed)) => self.answer(Err(failed)),
+            (_, None) => self.answer(Ok(candidate)),
         }
-        if self.again {
-            self.start(Old::Serving(candidate));
-        }
+        self.start_if_due();
     }
 
-    /// The candidate is no more: the old one serves on (G2). Only if nobody serves does procroll end.
+    /// The candidate is no more: the old one serves on (G2), or what it ran is started again. Only if nobody serves does
+    /// procroll end.
     fn fail(&mut self, stage: Stage, failure: Failure) {
         let State::Rolling { old, candidate, .. } = &self.state else { return };
-        let failed = Failed { generation: *candidate, stage, failure };
+        let failed = Failed { generation: *candidate, stage, failure, again: None };
         match old.clone() {
             Old::Nobody => self.end(Exit::Failed(failed)),
             Old::Died(generation, death) => {
@@ -385,11 +418,15 @@ impl Roll {
             Old::Serving(serving) => {
                 self.failed = Some(failed.clone());
                 self.state = State::Serving(serving);
-                if self.again {
-                    self.start(Old::Serving(serving));
-                } else {
+                if !self.again {
                     self.answer(Err(failed));
                 }
+                self.start_if_due();
+            }
+            Old::Stopped(stopped) => self.fall_back(stopped, failed),
+            Old::Again(_, first) => {
+                self.answer(Err(first.clone()));
+                self.end(Exit::Neither { candidate: first, again: failed });
             }
         }
     }
@@ -413,9 +450,7 @@ impl Roll {
     }
 
     fn forget_kept(&mut self) {
-        if let Some(kept) = self.kept.take() {
-            self.forget(kept);
-        }
+        std::mem::take(&mut self.kept).into_iter().for_each(|kept| self.forget(kept));
     }
 
     fn end(&mut self, exit: Exit) {

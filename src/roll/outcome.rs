@@ -17,9 +17,9 @@ impl Generation {
         Self(number)
     }
 
-    /// The one after. Numbers don't come round within any lifetime; should they, the start is refused as taken.
-    pub const fn next(self) -> Self {
-        Self(self.0.saturating_add(1))
+    /// The one after; none after the last, which no lifetime reaches, but somebody's unit may have.
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
     }
 }
 
@@ -64,6 +64,8 @@ impl Refusal {
 /// How far a candidate got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// Not started yet: it waits for all others to be gone.
+    Prepared,
     /// Not active yet.
     Starting,
     /// Active, but not for long enough yet.
@@ -88,6 +90,24 @@ pub struct Failed {
     pub stage: Stage,
     /// Why.
     pub failure: Failure,
+    /// After a handover, in which the old one had to go first: what serves in its place.
+    pub again: Option<Again>,
+}
+
+impl Failed {
+    /// The same, where this `generation` runs what another one ran.
+    pub(super) fn and_again(self, generation: Generation, of: Generation) -> Self {
+        Self { again: Some(Again { generation, of }), ..self }
+    }
+}
+
+/// A generation that runs what another one ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Again {
+    /// Which one.
+    pub generation: Generation,
+    /// Whose settings it has.
+    pub of: Generation,
 }
 
 /// Why procroll is done.
@@ -99,4 +119,11 @@ pub enum Exit {
     Died(Generation, Death),
     /// The first generation never served.
     Failed(Failed),
+    /// After the old one had been stopped for it the candidate failed, and so did what was to run as the old one.
+    Neither {
+        /// The candidate.
+        candidate: Failed,
+        /// What came after it.
+        again: Failed,
+    },
 }

@@ -1,8 +1,11 @@
 //! What a roll does, told as stories with an invented clock.
 
+mod handover;
+
 use super::*;
 
 const SETTLE: Duration = Duration::from_secs(1);
+const PACE: Pace = Pace { settle: SETTLE, most_leaving: 2 };
 
 /// A roll and the time it lives in.
 struct Story {
@@ -15,7 +18,7 @@ fn generation(number: u32) -> Generation {
 }
 
 fn started(number: u32) -> Event {
-    Event::Started { generation: generation(number), settle: SETTLE }
+    Event::Started { generation: generation(number), pace: PACE }
 }
 
 fn active(number: u32) -> Event {
@@ -50,12 +53,16 @@ fn forget(number: u32) -> Action {
     Action::Forget(generation(number))
 }
 
+fn up(number: u32) -> Action {
+    Action::Up(generation(number))
+}
+
 fn serves(number: u32) -> Action {
     Action::Answer(Ok(generation(number)))
 }
 
 fn failed(number: u32, stage: Stage, death: Death) -> Action {
-    Action::Answer(Err(Failed { generation: generation(number), stage, failure: Failure::Died(death) }))
+    Action::Answer(Err(Failed { generation: generation(number), stage, failure: Failure::Died(death), again: None }))
 }
 
 impl Story {
@@ -69,7 +76,7 @@ impl Story {
     fn serving() -> Self {
         let mut story = Self::begun();
         assert_eq!(story.hear([started(1), active(1)]), []);
-        assert_eq!(story.wait(SETTLE), [serves(1)]);
+        assert_eq!(story.wait(SETTLE), [up(1)]);
         story
     }
 
@@ -120,7 +127,7 @@ fn the_old_one_is_stopped_only_when_the_new_one_has_settled() {
 fn without_settling_time_active_is_enough() {
     let mut story = Story::serving();
     story.hear([Event::Reload]);
-    let at_once = Event::Started { generation: generation(2), settle: Duration::ZERO };
+    let at_once = Event::Started { generation: generation(2), pace: Pace { settle: Duration::ZERO, ..PACE } };
     assert_eq!(story.hear([at_once, active(2)]), [stop(1), serves(2)]);
 }
 
@@ -164,7 +171,10 @@ fn a_refused_roll_starts_nothing_and_leaves_nothing() {
     let refusal = Refusal { reason: "no".to_owned(), exit: crate::exit::ExitStatus::UnitRefused };
     let actions = story.hear([Event::Refused(generation(2), refusal.clone())]);
     let failure = Failure::Refused(refusal);
-    assert_eq!(actions, [Action::Answer(Err(Failed { generation: generation(2), stage: Stage::Starting, failure }))]);
+    assert_eq!(
+        actions,
+        [Action::Answer(Err(Failed { generation: generation(2), stage: Stage::Starting, failure, again: None }))]
+    );
     assert_eq!(story.hear([Event::Reload]), [start(3)]);
 }
 
@@ -182,6 +192,15 @@ fn a_taken_name_is_skipped() {
 }
 
 #[test]
+fn after_the_last_number_of_all_a_roll_fails_and_whoever_has_it_serves_on() {
+    let (mut story, actions) = adopting(&[left(u32::MAX, Standing::Active)]);
+    assert_eq!(actions, [up(u32::MAX)]);
+    let actions = story.hear([Event::Reload]);
+    assert!(matches!(actions.as_slice(), [Action::Answer(Err(_))]), "{actions:?}");
+    assert_eq!(story.serving_now(), Some(generation(u32::MAX)));
+}
+
+#[test]
 fn requests_during_a_roll_become_one_more_roll_and_one_answer() {
     let mut story = Story::rolling();
     assert_eq!(story.hear([Event::Reload, Event::Reload, active(2)]), []);
@@ -191,10 +210,46 @@ fn requests_during_a_roll_become_one_more_roll_and_one_answer() {
 }
 
 #[test]
+fn a_roll_waits_for_an_old_one_to_end_when_many_are_on_their_way_out() {
+    let mut story = Story::rolling();
+    story.hear([active(2)]);
+    assert_eq!(story.wait(SETTLE), [stop(1), serves(2)]);
+    assert_eq!(story.hear([Event::Reload]), [start(3)], "one of two");
+    story.hear([started(3), active(3)]);
+    assert_eq!(story.wait(SETTLE), [stop(2), serves(3)]);
+    assert_eq!(story.hear([Event::Reload, Event::Reload]), [], "nothing begins, and nobody is answered");
+    assert!(story.roll.view().waiting && !story.roll.is_at_rest());
+    assert_eq!(story.hear([stopped(1)]), [forget(1), start(4)]);
+    assert!(!story.roll.view().waiting);
+    // A stop does not wait.
+    story.hear([started(4), active(4)]);
+    assert_eq!(story.wait(SETTLE), [stop(3), serves(4)]);
+    assert_eq!(story.hear([Event::Reload, Event::Stop]), [stop(4)]);
+    assert_eq!(story.hear([stopped(2), stopped(3)]), [forget(2), forget(3)], "no start after a stop");
+}
+
+#[test]
+fn a_death_of_the_serving_one_does_not_wait_either() {
+    let mut story = Story::begun();
+    story.hear([Event::Started { generation: generation(1), pace: Pace { most_leaving: 1, ..PACE } }, active(1)]);
+    story.wait(SETTLE);
+    story.hear([Event::Reload, Event::Started { generation: generation(2), pace: Pace { most_leaving: 1, ..PACE } }]);
+    story.hear([active(2)]);
+    assert_eq!(story.wait(SETTLE), [stop(1), serves(2)]);
+    assert_eq!(story.hear([Event::Reload]), []);
+    assert_eq!(
+        story.hear([exited(2, 3), gone(2)]),
+        [forget(2), Action::Exit(Exit::Died(generation(2), Death::Exited(3)))]
+    );
+}
+
+#[test]
 fn a_request_during_the_first_start_does_not_keep_the_unit_from_being_up() {
     let mut story = Story::begun();
     story.hear([started(1), Event::Reload, active(1)]);
-    assert_eq!(story.wait(SETTLE), [serves(1), start(2)]);
+    assert_eq!(story.wait(SETTLE), [up(1), start(2)]);
+    story.hear([started(2), active(2)]);
+    assert_eq!(story.wait(SETTLE), [stop(1), serves(2)], "who asked hears of the roll");
 }
 
 #[test]
@@ -242,7 +297,12 @@ fn whoever_restarts_procroll_is_not_kept_waiting_by_what_drains() {
 fn a_first_start_that_fails_ends_procroll_and_stays_to_be_looked_at() {
     let mut story = Story::begun();
     story.hear([started(1), active(1)]);
-    let failed = Failed { generation: generation(1), stage: Stage::Settling, failure: Failure::Died(Death::Exited(3)) };
+    let failed = Failed {
+        generation: generation(1),
+        stage: Stage::Settling,
+        failure: Failure::Died(Death::Exited(3)),
+        again: None,
+    };
     assert_eq!(story.hear([exited(1, 3)]), [Action::Exit(Exit::Failed(failed))]);
 }
 
@@ -254,6 +314,12 @@ fn a_stop_ends_when_nothing_is_left() {
     assert_eq!(story.hear([stopped(1), gone(1)]), [forget(1)]);
     assert_eq!(story.hear([stopped(2)]), [forget(2)]);
     assert_eq!(story.hear([gone(2)]), [Action::Exit(Exit::Stopped)]);
+}
+
+#[test]
+fn a_stop_before_there_is_anything_ends_at_once() {
+    let mut story = Story { roll: Roll::default(), now: Instant::now() };
+    assert_eq!(story.hear([Event::Stop]), [Action::Exit(Exit::Stopped)]);
 }
 
 #[test]
@@ -301,7 +367,7 @@ fn late_words_about_the_dead_are_ignored() {
 }
 
 fn left(number: u32, standing: Standing) -> Inherited {
-    Inherited { generation: generation(number), standing, settle: SETTLE }
+    Inherited { generation: generation(number), standing, pace: PACE }
 }
 
 fn adopting(found: &[Inherited]) -> (Story, Vec<Action>) {
@@ -312,17 +378,44 @@ fn adopting(found: &[Inherited]) -> (Story, Vec<Action>) {
 
 #[test]
 fn the_highest_active_generation_is_adopted_and_counting_goes_on() {
-    let found = [left(4, Standing::Active), left(3, Standing::Active), left(2, Standing::Dead)];
+    let found = [left(4, Standing::Active), left(3, Standing::Deactivating), left(2, Standing::Dead)];
     let (mut story, actions) = adopting(&found);
-    assert_eq!(actions, [stop(3), forget(2), serves(4)]);
+    assert_eq!(actions, [forget(2), up(4)]);
     assert_eq!(story.hear([Event::Reload]), [start(5)]);
+}
+
+#[test]
+fn what_failed_last_stays_until_the_next_roll_also_past_a_crash() {
+    let found = [2, 4, 5].map(|number| left(number, Standing::Dead));
+    let (mut story, actions) = adopting(&[&found[..], &[left(3, Standing::Active)]].concat());
+    assert_eq!(actions, [forget(2), forget(4), up(3)]);
+    assert_eq!(story.hear([gone(2), gone(4), Event::Reload]), [forget(5), start(6)]);
+    // Of a roll that is under way it is in the way, and with nobody who serves there is one.
+    let (_, actions) = adopting(&[&found[..], &[left(3, Standing::Active), left(6, Standing::Starting)]].concat());
+    assert_eq!(actions, [forget(2), forget(4), forget(5), up(3)]);
+    let (_, actions) = adopting(&found);
+    assert_eq!(actions, [forget(2), forget(4), forget(5), start(6)]);
+}
+
+#[test]
+fn of_two_that_are_active_the_newer_one_has_to_settle() {
+    let found = [left(4, Standing::Active), left(3, Standing::Active), left(2, Standing::Active)];
+    let (mut story, actions) = adopting(&found);
+    assert_eq!(actions, [stop(2), up(3)]);
+    assert_eq!(story.hear([active(3), active(4)]), []);
+    assert_eq!(story.wait(SETTLE / 2), []);
+    assert_eq!(story.wait(SETTLE / 2), [stop(3), serves(4)]);
+    let (mut story, _) = adopting(&found);
+    story.hear([active(3), active(4)]);
+    assert_eq!(story.hear([exited(4, 1)]), [failed(4, Stage::Settling, Death::Exited(1))]);
+    assert_eq!(story.serving_now(), Some(generation(3)));
 }
 
 #[test]
 fn a_roll_that_was_left_half_way_is_settled() {
     let found = [left(4, Standing::Active), left(5, Standing::Starting)];
     let (mut story, actions) = adopting(&found);
-    assert_eq!(actions, [serves(4)]);
+    assert_eq!(actions, [up(4)]);
     assert_eq!(story.serving_now(), Some(generation(4)));
     story.hear([active(5)]);
     assert_eq!(story.wait(SETTLE), [stop(4), serves(5)]);

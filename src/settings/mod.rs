@@ -2,17 +2,20 @@
 //!
 //! Pure, and the ground floor of the command line: [`cli`](crate::cli) makes them, this room knows nothing of it.
 
+pub mod direct;
 mod service_type;
 mod signal;
-mod span;
+pub mod span;
+mod strategy;
 pub mod template;
 mod unit_name;
 
-use std::time::Duration;
+use crate::roll::Pace;
 
 pub use service_type::ServiceType;
 pub use signal::SignalName;
 pub use span::Span;
+pub use strategy::Strategy;
 pub use unit_name::{BadName, BaseName, WrapperName};
 
 /// What a service is to be run with.
@@ -22,12 +25,28 @@ pub struct Settings {
     pub unit: Option<BaseName>,
     /// `Type=` of the generations.
     pub service_type: ServiceType,
-    /// How long a new generation has to stay active.
-    pub settle: Duration,
+    /// Whether two generations may live at once.
+    pub strategy: Strategy,
+    /// How fast rolls may go.
+    pub pace: Pace,
     /// Lines for the generations' unit, in the order given; they win over the wrapper's.
     pub overrides: Vec<Override>,
     /// The command and its arguments, with valid templates.
     pub command: Vec<String>,
+}
+
+impl Settings {
+    /// For generations that run already, where it can't be known what was asked for.
+    pub fn unknown(base: BaseName) -> Self {
+        Self {
+            unit: Some(base),
+            service_type: ServiceType::default(),
+            strategy: Strategy::default(),
+            pace: Pace::default(),
+            overrides: Vec::new(),
+            command: Vec::new(),
+        }
+    }
 }
 
 /// A line for the generations' unit.

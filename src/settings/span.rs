@@ -46,9 +46,52 @@ impl std::fmt::Display for Span {
     }
 }
 
+/// A time as people read it, in systemd's notation and to the millisecond: `1min 2.5s`.
+pub fn human(duration: Duration) -> String {
+    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
+    if seconds == 0 {
+        return format!("{millis}ms");
+    }
+    let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "min")];
+    let mut parts: Vec<_> =
+        parts.iter().filter(|(count, _)| *count != 0).map(|(count, unit)| format!("{count}{unit}")).collect();
+    let decimals = format!(".{millis:03}");
+    let decimals = decimals.trim_end_matches('0').trim_end_matches('.');
+    if parts.is_empty() || seconds % 60 != 0 || !decimals.is_empty() {
+        parts.push(format!("{}{decimals}s", seconds % 60));
+    }
+    parts.join(" ")
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::text_of;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_span_that_reads_back_the_same_or_none(
+            text in text_of(&["0", "1", "30", "9999999999", ".", " ", "s", "min", "us", "y", "infinity", "-", "e", "+", "µs"]),
+        ) {
+            if let Ok(span) = text.parse::<Span>() {
+                prop_assert_eq!(span.to_string().parse(), Ok(span), "{}", text);
+            }
+        }
+
+        #[test]
+        fn what_people_read_reads_back_the_same(millis in 0u64..100_000_000) {
+            let duration = Duration::from_millis(millis);
+            prop_assert_eq!(human(duration).parse(), Ok(Span::Of(duration)), "{}", human(duration));
+        }
+
+        #[test]
+        fn any_span_reads_back_the_same(micros in 0..u64::MAX) {
+            let span = Span::Of(Duration::from_micros(micros));
+            prop_assert_eq!(span.to_string().parse(), Ok(span));
+        }
+    }
 
     fn millis(text: &str) -> Result<Span, BadSpan> {
         text.parse()
@@ -70,6 +113,12 @@ mod tests {
         for text in ["", "x", "1x", "-1", "s", "99999999999999999999y"] {
             assert_eq!(millis(text), Err(BadSpan), "{text}");
         }
+    }
+
+    #[test]
+    fn is_written_for_people() {
+        let texts = [0, 45, 1000, 1230, 62_500, 120_000, 3_600_001].map(|ms| human(Duration::from_millis(ms)));
+        assert_eq!(texts, ["0ms", "45ms", "1s", "1.23s", "1min 2.5s", "2min", "1h 0.001s"]);
     }
 
     #[test]

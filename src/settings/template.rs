@@ -58,6 +58,11 @@ pub fn fill_would_change(argument: &str) -> bool {
     argument.contains("{{")
 }
 
+/// Whether `argument` has `{{.Unit}}` in it.
+pub fn names_unit(argument: &str) -> bool {
+    parts(argument).is_ok_and(|parts| parts.contains(&Part::Field(Field::Unit)))
+}
+
 /// The argument with all names filled in.
 ///
 /// # Errors
@@ -96,7 +101,24 @@ fn parts(argument: &str) -> Result<Vec<Part<'_>>, BadTemplate> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::text_of;
+
+    proptest! {
+        #[test]
+        fn any_text_is_filled_in_or_refused_beforehand(
+            text in text_of(&["{", "{{", "}}", "}", "`", "\"", ".PID", ".Unit", ".Generation", " ", "x"]),
+        ) {
+            prop_assert_eq!(check(&text).is_ok(), filled(&text).is_ok());
+            if !fill_would_change(&text) {
+                prop_assert_eq!(filled(&text), Ok(text.clone()));
+            }
+            // Whatever it is, it can be said.
+            prop_assert_eq!(filled(&text.replace("{{", "{{`{{`}}")), Ok(text));
+        }
+    }
 
     fn filled(argument: &str) -> Result<String, BadTemplate> {
         let values = Values {

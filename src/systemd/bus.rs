@@ -8,10 +8,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use zbus::Connection;
 use zbus::proxy::CacheProperties;
+use zbus::{Connection, Message, MessageStream};
 
-use super::manager::{JobProxy, ManagerProxy, ServiceProxy, UnitProxy};
+use super::manager::{JobProxy, ManagerProxy, ServiceProxy, SocketProxy, UnitProxy};
 use super::{Error, Place};
 
 /// How long a call may take. A daemon-reload keeps PID 1 busy for seconds on large hosts.
@@ -23,7 +23,7 @@ pub struct Bus {
     /// Where systemd is.
     pub place: Arc<Place>,
     live: Mutex<Weak<Connection>>,
-    /// The last attempt to connect was in vain.
+    /// There is no connection, and the last attempt to make one was in vain, or goes on.
     is_down: AtomicBool,
 }
 
@@ -45,17 +45,13 @@ impl Bus {
     /// # Errors
     /// [`Error::Unreachable`] where there is no bus, [`Error::NotAllowed`].
     pub async fn connect(&self) -> Result<Link, Error> {
-        let link = self.try_connect().await;
-        self.is_down.store(link.is_err(), Ordering::Relaxed);
-        link
-    }
-
-    async fn try_connect(&self) -> Result<Link, Error> {
         // Only one at a time: what is sent in order must arrive in order, so there must not be two connections.
         let mut live = self.live.lock().await;
         if let Some(connection) = live.upgrade().filter(|connection| !connection.is_closed()) {
             return Ok(Link { connection, place: Arc::clone(&self.place) });
         }
+        // While the machine goes down the bus has ended, but not its socket, at which nobody answers.
+        self.is_down.store(true, Ordering::Relaxed);
         let unreachable = |error: zbus::Error| match Error::from(error) {
             Error::Lost(why) | Error::Other(why) => Error::Unreachable(why),
             error => error,
@@ -68,12 +64,19 @@ impl Bus {
             .map_err(unreachable)?;
         let connection = Arc::new(connection);
         *live = Arc::downgrade(&connection);
+        self.is_down.store(false, Ordering::Relaxed);
         Ok(Link { connection, place: Arc::clone(&self.place) })
     }
 
-    /// Whether systemd could be reached when that was last tried.
+    /// Whether systemd could be reached when that was last tried, and at once.
     pub fn is_up(&self) -> bool {
         !self.is_down.load(Ordering::Relaxed)
+    }
+
+    /// To be waited for before a call that failed is made again: where the bus is there, it is systemd that is not, and must not
+    /// be asked in a frenzy.
+    pub async fn pause(&self) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
     /// Connects, and tries again for as long as that fails.
@@ -145,15 +148,26 @@ impl Link {
         }
     }
 
-    /// Sends a signal to a unit's main process.
+    /// Sends a signal to a unit's main process, if that is one of its own: systemd believes root's `MAINPID=` whoever's it
+    /// is. One that named this process would have the signal come back for ever.
     pub async fn signal_main(&self, name: &str, signal: i32) -> Result<(), Error> {
-        Ok(self.manager().await?.kill_unit(name, "main", signal).await?)
+        let (manager, pid) = (self.manager().await?, self.service(name).await?.main_pid().await?);
+        if pid != 0 && manager.get_unit_by_pid(pid).await?.as_str() != super::manager::unit_path(name).as_str() {
+            return Err(Error::Other(format!("its main process (PID {pid}) is none of its own")));
+        }
+        Ok(manager.kill_unit(name, "main", signal).await?)
     }
 
     /// A service's properties.
     pub async fn service(&self, name: &str) -> Result<ServiceProxy<'static>, Error> {
         let path = super::manager::unit_path(name);
         Ok(ServiceProxy::builder(&self.connection).path(path).cache_properties(CacheProperties::No).build().await?)
+    }
+
+    /// A socket unit's properties.
+    pub async fn socket(&self, name: &str) -> Result<SocketProxy<'static>, Error> {
+        let path = super::manager::unit_path(name);
+        Ok(SocketProxy::builder(&self.connection).path(path).cache_properties(CacheProperties::No).build().await?)
     }
 
     /// A job. They vanish within milliseconds.
@@ -165,4 +179,16 @@ impl Link {
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
+}
+
+/// The next message that comes; none when the connection has ended.
+pub(super) async fn next(stream: &mut MessageStream) -> Option<zbus::Result<Message>> {
+    use futures_core::Stream;
+    std::future::poll_fn(|context| std::pin::Pin::new(&mut *stream).poll_next(context)).await
+}
+
+/// The bus compares a broadcast's sender with the rule, and systemd broadcasts. A message to this connection alone comes
+/// past the rule, and so from whoever likes to send one.
+pub(super) fn is_broadcast(signal: &Message) -> bool {
+    signal.header().destination().is_none()
 }

@@ -1,6 +1,6 @@
 //! How a call to systemd can fail, told apart where callers act differently.
 
-use crate::exit::ExitStatus;
+use crate::exit::{ExitStatus, Fatal};
 
 /// A call to systemd failed. Each call of this room can end in each of these, unless it says otherwise.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -42,6 +42,27 @@ impl Error {
     }
 }
 
+/// Whether another connection may fare better than the one that this error came of.
+pub fn is_about_the_connection(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let of_bus = cause.downcast_ref::<zbus::Error>().map(|error| Error::from(error.clone()));
+        cause.downcast_ref::<Error>().or(of_bus.as_ref()).is_some_and(Error::is_about_the_connection)
+    })
+}
+
+impl From<Error> for Fatal {
+    fn from(error: Error) -> Self {
+        let exit = error.exit();
+        let error = match (&error, sd_notify::booted()) {
+            (Error::Unreachable(_), Ok(false)) => {
+                anyhow::anyhow!("no systemd runs here, so there is nobody to start generations")
+            }
+            _ => error.into(),
+        };
+        Self { exit, error }
+    }
+}
+
 impl From<zbus::Error> for Error {
     fn from(error: zbus::Error) -> Self {
         match &error {
@@ -62,8 +83,12 @@ impl From<zbus::Error> for Error {
                 }
                 zbus::fdo::Error::ServiceUnknown(text)
                 | zbus::fdo::Error::NameHasNoOwner(text)
-                | zbus::fdo::Error::LimitsExceeded(text) => Self::Unreachable(text.clone()),
+                | zbus::fdo::Error::LimitsExceeded(text)
+                // The bus itself tries to start a systemd that has not come back to it.
+                | zbus::fdo::Error::SpawnChildExited(text)
+                | zbus::fdo::Error::SpawnFailed(text) => Self::Unreachable(text.clone()),
                 zbus::fdo::Error::NoReply(text) | zbus::fdo::Error::Disconnected(text) => Self::Lost(text.clone()),
+                zbus::fdo::Error::InvalidArgs(text) => Self::Other(text.clone()),
                 zbus::fdo::Error::UnknownObject(text) => Self::NoSuchUnit(text.clone()),
                 other => Self::Other(other.to_string()),
             },

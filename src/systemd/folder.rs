@@ -65,9 +65,9 @@ pub fn remove_scratch(place: &Place, owner: &str) -> io::Result<()> {
     remove_folder(&scratch(place, owner))
 }
 
-/// systemd takes no file of such a name for a unit's.
+/// systemd takes no file of such a name for a unit's. In a list of folders a colon would end its path.
 fn scratch(place: &Place, owner: &str) -> PathBuf {
-    place.transient.join(format!("{owner}.procroll"))
+    place.transient.join(format!("{}.procroll", owner.replace(':', "=")))
 }
 
 /// Removes the drop-ins of the unit `name`, if there are any. They have to be the caller's own.
@@ -84,12 +84,35 @@ fn remove_folder(folder: &Path) -> io::Result<()> {
 
 /// Whose generation the unit `name` is, if procroll wrote its drop-ins.
 pub fn owner(place: &Place, name: &str) -> Option<String> {
-    unit::owner(&read_own(place, name)?).map(str::to_owned)
+    unit::owner(&read_own(place, name)?, name).map(str::to_owned)
 }
 
 /// procroll's own drop-in of the unit `name`, if it has one.
 pub fn read_own(place: &Place, name: &str) -> Option<String> {
     fs::read_to_string(path(place, name).join(OWN_DROP_IN)).ok()
+}
+
+/// All drop-ins of the unit `name` in its folder, or none if it goes meanwhile, or is gone.
+///
+/// # Errors
+/// If they can't be read.
+pub fn read(place: &Place, name: &str) -> io::Result<Option<Vec<DropIn>>> {
+    let read = fs::read_dir(path(place, name)).and_then(|entries| {
+        let mut drop_ins = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            if let Ok(name) = entry.file_name().into_string()
+                && name.ends_with(".conf")
+            {
+                drop_ins.push(DropIn { name, text: fs::read_to_string(entry.path())? });
+            }
+        }
+        Ok(drop_ins)
+    });
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// The names of the units that have a folder of drop-ins here, loaded or not.
@@ -179,8 +202,8 @@ mod tests {
         DropIn { name: name.to_owned(), text: "text".to_owned() }
     }
 
-    fn marked(owner: &str) -> DropIn {
-        DropIn { name: OWN_DROP_IN.to_owned(), text: format!("[X-Procroll]\nOwner={owner}\n") }
+    fn marked(owner: &str, unit: &str) -> DropIn {
+        DropIn { name: OWN_DROP_IN.to_owned(), text: format!("[X-Procroll]\nOwner={owner}\nUnit={unit}\n") }
     }
 
     fn names(folder: &Path) -> Vec<String> {
@@ -196,7 +219,8 @@ mod tests {
         let place = scratch.place();
         let folder = path(&place, "web@1.service");
         let write = |owner: &str, file: &str| {
-            super::write(&place, owner, "web@1.service", &[drop_in(file), marked(owner)]).map_err(|error| error.kind())
+            super::write(&place, owner, "web@1.service", &[drop_in(file), marked(owner, "web@1.service")])
+                .map_err(|error| error.kind())
         };
         assert_eq!(write("web.service", "a.conf"), Ok(()));
         assert_eq!(write("web.service", "b.conf"), Ok(()));
@@ -217,7 +241,7 @@ mod tests {
         symlink(&precious, path(&place, "web@1.service")).expect("a link in place of the folder");
         let error = write(&place, "web.service", "web@1.service", &[drop_in("a.conf")]).expect_err("in the way");
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        write(&place, "web.service", "web@2.service", &[marked("web.service")]).expect("written");
+        write(&place, "web.service", "web@2.service", &[marked("web.service", "web@2.service")]).expect("written");
         symlink(&precious, path(&place, "web@2.service").join("planted.conf")).expect("a link in the folder");
         write(&place, "web.service", "web@2.service", &[drop_in("b.conf")]).expect("written again");
         assert_eq!(names(&path(&place, "web@2.service")), ["b.conf"]);

@@ -1,9 +1,12 @@
 //! The unit of one generation, as systemd sees it: what it does now, each change of that, how it ended.
 
+use nix::sys::signal::Signal::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use zbus::{DeserializeDict, MatchRule, Message, MessageStream, OwnedObjectPath, Type};
 
+use super::bus::{is_broadcast, next};
+use super::group::{self, Group};
 use super::manager::unit_path;
 use super::pidfd::Pidfd;
 use super::{Error, Link};
@@ -47,6 +50,13 @@ pub struct State {
     failed: bool,
 }
 
+impl State {
+    /// Nothing of it runs, and systemd keeps it for nobody but those who refer to it.
+    pub fn is_over(&self) -> bool {
+        self.standing == Standing::Dead && !self.exited
+    }
+}
+
 impl Properties {
     /// The state of the unit, if this is about the unit and not only about its service.
     fn state(&self, main_pid: u32) -> Option<State> {
@@ -75,13 +85,31 @@ impl Properties {
     }
 }
 
-/// A main process and the handle that tells its end.
+/// What a generation lives and ends with, and what tells that end without a connection.
 #[derive(Debug)]
-pub struct MainProcess {
-    /// Its process id.
-    pub pid: u32,
-    /// Its handle.
-    pub pidfd: Pidfd,
+pub enum Life {
+    /// Its main process, of this id.
+    Main(u32, Pidfd),
+    /// All its processes: with `ExitType=cgroup` the main one may have ended.
+    All(Group),
+}
+
+impl Life {
+    /// The id of its main process.
+    pub fn main_pid(&self) -> Option<u32> {
+        match self {
+            Self::Main(pid, _) => Some(*pid),
+            Self::All(_) => None,
+        }
+    }
+
+    /// Returns when it has ended. Costs nothing until then.
+    pub async fn ended(self) -> std::io::Result<()> {
+        match self {
+            Self::Main(_, pidfd) => pidfd.ended().await,
+            Self::All(group) => group.emptied().await,
+        }
+    }
 }
 
 /// A generation's unit, over a connection that lasts as long as this.
@@ -111,11 +139,24 @@ impl Watched {
         // What changes while the questions are on their way is in the signals. systemd sends those to whoever holds a
         // reference to the unit, which also keeps it until it is known how it ended.
         let signals = signals(&link, name).await?;
-        link.manager().await?.ref_unit(name).await?;
+        let manager = link.manager().await?;
+        match manager.ref_unit(name).await.map_err(Error::from) {
+            Ok(()) => {}
+            Err(error) if error.is_about_the_connection() => return Err(error),
+            Err(Error::NoSuchUnit(_)) => return Ok(Self::gone(link, name)),
+            // There is none to a unit that runs and has been masked since, say. Whoever subscribes hears of all.
+            Err(error) => {
+                tracing::debug!("no reference to {name}: {error}");
+                manager.subscribe().await?;
+            }
+        }
         let main_pid = link.service(name).await?.main_pid().await?;
         let interface = Some("org.freedesktop.DBus.Properties");
         let unit = &("org.freedesktop.systemd1.Unit");
         let reply = link.connection().call_method(Some(SYSTEMD), unit_path(name), interface, "GetAll", unit).await?;
+        if present(&reply, main_pid).is_none() {
+            return Err(Error::Other(format!("an odd answer of systemd's about {name}")));
+        }
         Ok(Self::reading(link, name, signals, Some((main_pid, reply))))
     }
 
@@ -138,8 +179,7 @@ impl Watched {
     fn reading(link: Link, name: &str, mut signals: MessageStream, present: Option<(u32, Message)>) -> Self {
         let mut main_pid = present.as_ref().map_or(0, |(pid, _)| *pid);
         let reply = present.map(|(_, reply)| reply);
-        let first = reply.as_ref().and_then(|reply| reply.body().deserialize::<Properties>().ok());
-        let (sender, mut state) = watch::channel(first.and_then(|properties| properties.state(main_pid)));
+        let (sender, mut state) = watch::channel(reply.as_ref().and_then(|reply| self::present(reply, main_pid)));
         state.mark_changed();
         let mut reader = JoinSet::new();
         // A task of its own, since a stream that nobody reads blocks the whole connection.
@@ -190,13 +230,20 @@ impl Watched {
         }
     }
 
-    /// The main process of this id, held by a handle that is surely its own; none if it is no longer the main process,
-    /// or has ended without systemd knowing it yet.
-    pub async fn main_process(&self, pid: u32) -> Result<Option<MainProcess>, Error> {
+    /// The life with the main process of this id (0 for none), held by a handle that is surely its own; none if that is no
+    /// longer the main process, or if it has ended without systemd knowing it yet.
+    pub async fn life(&self, pid: u32) -> Result<Option<Life>, Error> {
+        if pid == 0 {
+            let service = self.link.service(&self.name).await?;
+            // Otherwise it is about to end, which must be heard of.
+            let outlives_main = service.exit_type().await? == "cgroup";
+            let group = service.control_group().await?;
+            return Ok(outlives_main.then(|| Group::open(&group)).flatten().map(Life::All));
+        }
         let Some(pidfd) = Pidfd::open(pid) else { return Ok(None) };
         // systemd reaps its main processes, so an id that it still names after the handle was opened was not reused.
         let same = self.link.service(&self.name).await?.main_pid().await? == pid;
-        Ok((same && !pidfd.has_ended()).then_some(MainProcess { pid, pidfd }))
+        Ok((same && !pidfd.has_ended()).then_some(Life::Main(pid, pidfd)))
     }
 
     /// Waits until the start is over, well or badly. [`Watched::next`] gives the state of then once more.
@@ -223,13 +270,18 @@ impl Watched {
     /// Whether any process of the unit runs.
     pub async fn is_populated(&self) -> Result<bool, Error> {
         let group = self.link.service(&self.name).await?.control_group().await?;
-        Ok(!group.is_empty() && is_populated(&group))
+        Ok(group::is_populated(&group))
     }
 
     /// The connection, for calls about this unit.
     pub fn link(&self) -> &Link {
         &self.link
     }
+}
+
+/// The state that an answer to a question for it tells.
+fn present(reply: &Message, main_pid: u32) -> Option<State> {
+    reply.body().deserialize::<Properties>().ok()?.state(main_pid)
 }
 
 /// The changes of one unit. A match on all of systemd's signals would wake every procroll for every unit.
@@ -244,43 +296,22 @@ async fn signals(link: &Link, name: &str) -> Result<MessageStream, Error> {
     Ok(MessageStream::for_match_rule(rule, link.connection(), None).await?)
 }
 
-/// Whether any process runs in this control group, as systemd names it. One that is gone holds none, and one that can't be read
-/// may hold some.
-fn is_populated(group: &str) -> bool {
-    let events = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
-        .iter()
-        .map(|mount| std::fs::read_to_string(format!("{mount}{group}/cgroup.events")))
-        .find(|read| !matches!(read, Err(error) if error.kind() == std::io::ErrorKind::NotFound));
-    match events {
-        Some(Ok(events)) => events.lines().any(|line| line == "populated 1"),
-        Some(Err(_)) => true,
-        None => false,
-    }
-}
-
-/// The bus compares a broadcast's sender with the rule, and systemd broadcasts. A message to this connection alone comes
-/// past the rule, and so from whoever likes to send one.
-fn is_broadcast(signal: &Message) -> bool {
-    signal.header().destination().is_none()
-}
-
 /// Reads `Result`, `ExecMainCode` (as waitid(2) has it) and `ExecMainStatus`.
 fn death(result: &str, code: i32, status: i32) -> Death {
     const CLD_EXITED: i32 = 1;
     const CLD_KILLED: i32 = 2;
     const CLD_DUMPED: i32 = 3;
+    // With a clean end of the main process a Result= that isn't one is that of another command, ExecStartPost= for one.
+    let clean = |signal| [SIGHUP, SIGINT, SIGTERM, SIGPIPE].map(|clean| clean as i32).contains(&signal);
     match (result, code) {
+        ("exit-code", CLD_EXITED) if status == 0 => Death::Failed(result.to_owned()),
+        ("signal", CLD_KILLED) if clean(status) => Death::Failed(result.to_owned()),
         ("success" | "exit-code", CLD_EXITED) => {
             u8::try_from(status).map_or(Death::Failed(result.to_owned()), Death::Exited)
         }
         ("success" | "signal" | "core-dump", CLD_KILLED | CLD_DUMPED) => Death::Killed(status),
         _ => Death::Failed(result.to_owned()),
     }
-}
-
-async fn next(stream: &mut MessageStream) -> Option<zbus::Result<zbus::Message>> {
-    use futures_core::Stream;
-    std::future::poll_fn(|context| std::pin::Pin::new(&mut *stream).poll_next(context)).await
 }
 
 #[cfg(test)]
@@ -327,5 +358,8 @@ mod tests {
         assert_eq!(death("success", 2, 15), Death::Killed(15));
         assert_eq!(death("timeout", 2, 9), Death::Failed("timeout".to_owned()));
         assert_eq!(death("exit-code", 0, 0), Death::Failed("exit-code".to_owned()));
+        assert_eq!(death("exit-code", 1, 0), Death::Failed("exit-code".to_owned()));
+        assert_eq!(death("exit-code", 2, 15), Death::Failed("exit-code".to_owned()));
+        assert_eq!(death("signal", 2, 15), Death::Failed("signal".to_owned()));
     }
 }

@@ -28,18 +28,25 @@ pub trait Manager {
         properties: &[Property<'_>],
         aux: &[(&str, &[Property<'_>])],
     ) -> zbus::Result<OwnedObjectPath>;
+    fn reload_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn kill_unit(&self, name: &str, whom: &str, signal: i32) -> zbus::Result<()>;
     fn thaw_unit(&self, name: &str) -> zbus::Result<()>;
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     fn ref_unit(&self, name: &str) -> zbus::Result<()>;
     fn unref_unit(&self, name: &str) -> zbus::Result<()>;
+    fn subscribe(&self) -> zbus::Result<()>;
     fn cancel_job(&self, id: u32) -> zbus::Result<()>;
+    fn reload(&self) -> zbus::Result<()>;
+    fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     #[zbus(name = "GetUnitByPID")]
     fn get_unit_by_pid(&self, pid: u32) -> zbus::Result<OwnedObjectPath>;
     fn get_unit_file_state(&self, name: &str) -> zbus::Result<String>;
     fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn version(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn unit_path(&self) -> zbus::Result<Vec<String>>;
     #[zbus(property(emits_changed_signal = "false"))]
@@ -61,6 +68,8 @@ pub trait Unit {
     #[zbus(property(emits_changed_signal = "false"))]
     fn drop_in_paths(&self) -> zbus::Result<Vec<String>>;
     #[zbus(property(emits_changed_signal = "false"))]
+    fn transient(&self) -> zbus::Result<bool>;
+    #[zbus(property(emits_changed_signal = "false"))]
     fn triggered_by(&self) -> zbus::Result<Vec<String>>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn job(&self) -> zbus::Result<(u32, OwnedObjectPath)>;
@@ -79,6 +88,8 @@ pub trait Service {
     #[zbus(property(emits_changed_signal = "false"))]
     fn reload_signal(&self) -> zbus::Result<i32>;
     #[zbus(property(emits_changed_signal = "false"))]
+    fn status_text(&self) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "false"))]
     fn result(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn exec_main_code(&self) -> zbus::Result<i32>;
@@ -93,13 +104,27 @@ pub trait Service {
     #[zbus(property(emits_changed_signal = "false"))]
     fn dynamic_user(&self) -> zbus::Result<bool>;
     #[zbus(property(emits_changed_signal = "false"))]
-    fn control_group(&self) -> zbus::Result<String>;
-    #[zbus(property(emits_changed_signal = "false"), name = "WatchdogUSec")]
-    fn watchdog_usec(&self) -> zbus::Result<u64>;
+    fn slice(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
-    fn restart(&self) -> zbus::Result<String>;
+    fn control_group(&self) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn exec_main_start_timestamp_monotonic(&self) -> zbus::Result<u64>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn exit_type(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn restart_mode(&self) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "false"), name = "NRestarts")]
+    fn n_restarts(&self) -> zbus::Result<u32>;
+    #[zbus(property(emits_changed_signal = "false"), name = "RestartUSec")]
+    fn restart_usec(&self) -> zbus::Result<u64>;
+    #[zbus(property(emits_changed_signal = "false"), name = "WatchdogUSec")]
+    fn watchdog_usec(&self) -> zbus::Result<u64>;
+}
+
+#[proxy(interface = "org.freedesktop.systemd1.Socket", default_service = "org.freedesktop.systemd1")]
+pub trait Socket {
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn accept(&self) -> zbus::Result<bool>;
 }
 
 #[proxy(interface = "org.freedesktop.systemd1.Job", default_service = "org.freedesktop.systemd1")]

@@ -1,6 +1,7 @@
-//! Talking to systemd: over the bus ([`bus`], [`manager`], [`generation`], [`wrapper`], [`error`]), through the files it
-//! reads ([`place`] and [`folder`], in the file tree it has itself, [`mounts`]), and by its own checker ([`verify`]).
-//! [`pidfd`] and [`program`] are what the kernel says of a process and of a file.
+//! Talking to systemd: over the bus ([`bus`], [`manager`], [`generation`], [`wrapper`], [`guard`], [`job`], [`error`]),
+//! through the files it reads ([`place`] and [`folder`], in the file tree it has itself, [`mounts`]), and by its own programs
+//! ([`verify`], [`systemctl`]). [`pidfd`], [`group`] and [`program`] are what the kernel says of a process, of a unit's
+//! processes and of a file.
 //!
 //! Here is what systemd is asked and told, and nothing of when or why: that is for
 //! [`backend`](crate::backend::service).
@@ -9,11 +10,15 @@ pub mod bus;
 pub mod error;
 pub mod folder;
 pub mod generation;
+pub mod group;
+pub mod guard;
+pub mod job;
 pub mod manager;
 pub mod mounts;
 pub mod pidfd;
 pub mod place;
 pub mod program;
+pub mod systemctl;
 pub mod verify;
 pub mod wrapper;
 

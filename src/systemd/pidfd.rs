@@ -1,8 +1,10 @@
 //! Handles of processes. A handle stays its process's own, whoever gets the process id afterwards.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
+use nix::errno::Errno;
+use nix::libc;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
@@ -19,15 +21,22 @@ impl Pidfd {
         pidfd_open(pid, PidfdFlags::NONBLOCK).ok().map(Self)
     }
 
-    /// Another handle of the same process.
-    pub fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
-    }
-
     /// Whether the process has ended.
     pub fn has_ended(&self) -> bool {
         let mut poll = [PollFd::new(&self.0, PollFlags::IN)];
         rustix::event::poll(&mut poll, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Sends it a signal, by number. One that has ended gets none, and that is no error.
+    pub fn send(&self, signal: i32) -> io::Result<()> {
+        let nothing = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: it takes numbers, and no address but none.
+        #[allow(unsafe_code)]
+        let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal, nothing, 0) };
+        match Errno::result(sent) {
+            Ok(_) | Err(Errno::ESRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Returns when the process has ended. Costs nothing until then.

@@ -5,12 +5,16 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tokio::process::Command;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use zbus::Variant;
 
-use super::{Place, folder};
+use super::manager::Property;
+use super::{Link, Place, folder};
 use crate::settings::Override;
 use crate::unit::text::{self, Assignment, Section};
 
@@ -21,12 +25,13 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// A line that systemd doesn't know or would ignore, in systemd's own words; or the check can't be made.
-pub async fn verify(place: &Place, owner: &str, name: &str, overrides: &[Override]) -> Result<Vec<Assignment>> {
+pub async fn verify(link: &Link, owner: &str, name: &str, overrides: &[Override]) -> Result<Vec<Assignment>> {
     if overrides.is_empty() {
         return Ok(Vec::new());
     }
-    let scratch = Scratch::new(place, owner)?;
-    let file = scratch.0.join(name);
+    let scratch = Scratch::new(link.place(), owner)?;
+    // On systemd-analyze's command line a colon would end the path.
+    let file = scratch.0.join(name.replace(':', "_"));
     // Which section a key belongs to is systemd's to know: each line stands in both, and one of them fits.
     let unit = overrides.iter().map(|one| Assignment::own(Section::Unit, &one.key, &one.value));
     let service = [("Type", "notify"), ("ExecStart", "/bin/true")]
@@ -36,17 +41,10 @@ pub async fn verify(place: &Place, owner: &str, name: &str, overrides: &[Overrid
     let lines: Vec<_> = unit.chain(service).collect();
     fs::write(&file, text::render(&lines)).with_context(|| format!("can't write {}", file.display()))?;
 
-    let mut check = Command::new("/usr/bin/systemd-analyze");
-    check.args(["verify", "--man=no", "--recursive-errors=no"]).arg(&file).env_clear();
-    if let Some(uid) = place.user {
-        check.arg("--user").env("XDG_RUNTIME_DIR", Place::runtime_directory(uid));
-    }
-    let check = check.stdin(std::process::Stdio::null()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(TIMEOUT, check)
+    let said = tokio::time::timeout(TIMEOUT, check(link, &file.to_string_lossy()))
         .await
         .context("systemd-analyze verify did not end in time")?
         .context("can't check options with systemd-analyze")?;
-    let said = String::from_utf8_lossy(&output.stderr);
     let messages = Messages::parse(&said, &file.to_string_lossy());
 
     let mut assignments = Vec::new();
@@ -54,7 +52,7 @@ pub async fn verify(place: &Place, owner: &str, name: &str, overrides: &[Overrid
         // Line 1 is [Unit]; [Service] has a line of its own, and two of ours.
         let (in_unit, in_service) = (2 + index, 2 + overrides.len() + 3 + index);
         let section = match (messages.is_unknown(in_unit), messages.is_unknown(in_service)) {
-            (true, true) => bail!("{}: systemd knows no {}=", one.option, one.key),
+            (true, true) => bail!("{}: this version of systemd knows no {}=. Leave it out", one.option, one.key),
             (true, false) => Section::Service,
             (false, _) => Section::Unit,
         };
@@ -68,6 +66,44 @@ pub async fn verify(place: &Place, owner: &str, name: &str, overrides: &[Overrid
         assignments.push(Assignment::own(section, &one.key, &one.value));
     }
     Ok(assignments)
+}
+
+/// What `systemd-analyze verify` says of a file. It runs in a unit of its own: a process that a crash of procroll left in the
+/// wrapper would keep systemd from starting that again in place, and so end the generation that serves.
+async fn check(link: &Link, file: &str) -> Result<String> {
+    const ANALYZE: &str = "/usr/bin/systemd-analyze";
+    let (writer, mut reader) = {
+        let (writer, reader) = pipe::pipe()?;
+        (writer.into_blocking_fd()?, reader)
+    };
+    let mut command = vec![ANALYZE, "verify", "--man=no", "--recursive-errors=no"];
+    command.extend(link.place().user.map(|_| "--user"));
+    command.push(file);
+    let properties: [Property<'_>; 9] = [
+        ("Description", Variant::from("Checks options of procroll's")),
+        ("Type", Variant::from("oneshot")),
+        ("TimeoutStartUSec", Variant::from(u64::try_from(TIMEOUT.as_micros())?)),
+        ("CollectMode", Variant::from("inactive-or-failed")),
+        ("DefaultDependencies", Variant::from(false)),
+        // The manager's may tell it to say less.
+        ("Environment", Variant::from(vec!["SYSTEMD_LOG_LEVEL=info", "SYSTEMD_LOG_TARGET=console"])),
+        ("StandardOutput", Variant::from("null")),
+        ("StandardErrorFileDescriptor", Variant::from(zbus::Fd::from(&writer))),
+        ("ExecStart", Variant::from(vec![(ANALYZE, command, true)])),
+    ];
+    let name = unit_name();
+    link.manager().await?.start_transient_unit(&name, "fail", &properties, &[]).await?;
+    drop(writer);
+    // systemd and what it has started hold the other end.
+    let mut said = Vec::new();
+    reader.read_to_end(&mut said).await?;
+    Ok(String::from_utf8_lossy(&said).into_owned())
+}
+
+/// One that nobody else uses, now or before.
+fn unit_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("procroll-verify-p{}-{}.service", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// What `systemd-analyze verify` said about the lines of one file.
@@ -119,7 +155,23 @@ impl Drop for Scratch {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::text_of;
+
+    proptest! {
+        #[test]
+        fn only_what_names_our_file_is_heeded(
+            said in text_of(&["/v/web@1.service", ":", "7", "99999999999999999999999", " ", "\n", "Unknown key", "ignoring", "fatal error"]),
+        ) {
+            let messages = Messages::parse(&said, "/v/web@1.service");
+            for line in [0, 7, 77] {
+                let named = said.contains(&format!("/v/web@1.service:{line}"));
+                prop_assert!(named || line == 0 || messages.at(line).next().is_none() && messages.refusal(line).is_none());
+            }
+        }
+    }
 
     #[test]
     fn heeds_what_names_our_lines() {

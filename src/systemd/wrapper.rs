@@ -1,25 +1,30 @@
 //! The wrapper unit that procroll runs in: whether there is one, what it says now, and its reload job.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::libc;
+use tokio::sync::Mutex;
 
 use super::{Error, Link, Place};
 use crate::settings::WrapperName;
-use crate::unit::{Source, Wrapper};
+use crate::unit::{Source, Sources, Wrapper};
 
 /// The wrapper as it was when procroll began.
 #[derive(Clone, Debug)]
 pub struct Own {
     /// Its unit name, as systemd has it.
     pub id: String,
-    /// `Type=`
-    pub service_type: String,
-    /// `Restart=`
-    pub restart: String,
-    /// `RestartMode=`; none where systemd has no such thing.
-    pub restart_mode: Option<String>,
+    /// The program that its `ExecStart=` runs, as written there.
+    pub program: String,
+    /// What follows there, the program's name first, before `$` is resolved.
+    pub arguments: Vec<String>,
+    /// Whether `$` will be.
+    pub expands_variables: bool,
     /// `KillSignal=` and `RestartKillSignal=`, by number.
     pub kill_signals: [i32; 2],
     /// `ReloadSignal=`, by number, with a type that has one.
@@ -37,6 +42,8 @@ pub struct Now {
     pub arguments: Vec<String>,
     /// Whether systemd expands `$VAR` in it.
     pub expands_variables: bool,
+    /// The number of its job: that of the reload, in one. 0 for none.
+    pub job: u32,
     /// Socket units of it that are not active.
     pub dead_sockets: Vec<String>,
     /// When systemd last read its units, in µs since boot.
@@ -62,20 +69,22 @@ pub async fn own(link: &Link) -> Result<Option<Own>, Error> {
     if service.main_pid().await? != pid {
         return Ok(None);
     }
-    let (service_type, restart, kill_signal, restart_kill_signal) = tokio::try_join!(
+    let (service_type, kill_signal, restart_kill_signal, commands) = tokio::try_join!(
         service.service_type(),
-        service.restart(),
         service.kill_signal(),
-        service.restart_kill_signal()
+        service.restart_kill_signal(),
+        service.exec_start_ex()
     )?;
-    let (restart_mode, reload_signal) = tokio::join!(service.restart_mode(), service.reload_signal());
+    let reload_signal = service.reload_signal().await;
+    let command = commands.into_iter().next().map(|(program, arguments, flags, ..)| (program, arguments, flags));
+    let (program, arguments, flags) = command.unwrap_or_default();
     Ok(Some(Own {
         id,
-        restart,
-        restart_mode: restart_mode.ok(),
+        program,
+        arguments,
+        expands_variables: expands_variables(&flags),
         kill_signals: [kill_signal, restart_kill_signal],
         reload_signal: reload_signal.ok().filter(|_| service_type == "notify-reload"),
-        service_type,
     }))
 }
 
@@ -86,23 +95,37 @@ pub async fn watchdog_usec(link: &Link, id: &str) -> Result<u64, Error> {
     Ok(if usec == u64::MAX { 0 } else { usec })
 }
 
-/// Reads the wrapper's unit: what systemd has loaded, and the same text from the same files. [`Now::check_fresh`] has to
-/// follow.
+/// How often to read anew because systemd did. Each time takes as long as a daemon-reload, for which it answers nobody.
+const ATTEMPTS: usize = 50;
+
+/// Reads the wrapper's unit: what systemd has loaded, and the same text from the same files.
 ///
 /// # Errors
 /// If there is doubt that the files say what systemd has loaded, with the next command to type.
 pub async fn read(link: &Link, name: &WrapperName) -> Result<Now> {
+    for _ in 0..ATTEMPTS {
+        let now = read_once(link, name).await?;
+        if now.is_of_one_reading(link).await? {
+            return Ok(now);
+        }
+    }
+    bail!("systemd reads {name} anew all the time. Try again")
+}
+
+async fn read_once(link: &Link, name: &WrapperName) -> Result<Now> {
     let id = name.to_string();
     let (unit, service) = (link.unit(&id).await?, link.service(&id).await?);
     // All at once: each way there and back is time that somebody waits for.
     let manager = link.manager().await?;
-    let (read_at, load_state, fragment, drop_ins, triggers, commands, user, group, dynamic) = tokio::try_join!(
+    let (read_at, load_state, fragment, drop_ins, triggers, (job, _), commands, slice, user, group, dynamic) = tokio::try_join!(
         manager.units_load_timestamp_monotonic(),
         unit.load_state(),
         unit.fragment_path(),
         unit.drop_in_paths(),
         unit.triggered_by(),
+        unit.job(),
         service.exec_start_ex(),
+        service.slice(),
         service.user(),
         service.group(),
         service.dynamic_user()
@@ -113,15 +136,20 @@ pub async fn read(link: &Link, name: &WrapperName) -> Result<Now> {
         bail!("{id} has {} ExecStart= commands where procroll needs to be the only one", commands.len());
     };
 
-    let mut sources = vec![read_source(&fragment, Mask::Refused)?];
-    for drop_in in &drop_ins {
-        sources.push(read_source(drop_in, Mask::Empty)?);
-    }
+    let sources = read_sources(&fragment, &drop_ins)?;
     let sockets: Vec<_> = triggers.into_iter().filter(|trigger| trigger.ends_with(".socket")).collect();
-    let mut wrapper = Wrapper { name: name.clone(), sources, sockets };
+    let mut wrapper = Wrapper { name: name.clone(), sources, sockets, slice, dynamic_user: None };
+    if dynamic && !wrapper.sources.sets_any(&["User"]) {
+        wrapper.dynamic_user = Some(user.clone());
+    }
     let mut dead_sockets = Vec::new();
     let mut live_sockets = Vec::new();
     for socket in std::mem::take(&mut wrapper.sockets) {
+        ensure!(
+            name.instance().is_none() || !link.socket(&socket).await?.accept().await?,
+            "{id} can't be rolled: it serves a single connection, since {socket} has Accept=yes. Make that Accept=no, \
+             for a service that is no instance"
+        );
         let state = link.unit(&socket).await?.active_state().await?;
         if state == "active" { live_sockets.push(socket) } else { dead_sockets.push(socket) }
     }
@@ -130,29 +158,85 @@ pub async fn read(link: &Link, name: &WrapperName) -> Result<Now> {
         unit: wrapper,
         program: program.clone(),
         arguments: arguments.clone(),
-        expands_variables: !flags.iter().any(|flag| flag == "no-env-expand"),
+        expands_variables: expands_variables(flags),
+        job,
         dead_sockets,
         read_at,
         identity: (user, group, dynamic),
     })
 }
 
+fn expands_variables(flags: &[String]) -> bool {
+    !flags.iter().any(|flag| flag == "no-env-expand")
+}
+
 impl Now {
-    /// To be asked after [`read`]: whether the files are those that systemd has read, and no daemon-reload came between
-    /// what systemd was asked and what the files were.
-    pub async fn check_fresh(&self, link: &Link) -> Result<()> {
+    /// This, to compare what the files say later with.
+    pub fn seen(&self) -> Seen {
+        Seen(Mutex::new((self.read_at, self.unit.sources.clone())))
+    }
+
+    /// Whether no daemon-reload came between what systemd was asked and what the files were.
+    ///
+    /// # Errors
+    /// If the files are not those that systemd has read.
+    async fn is_of_one_reading(&self, link: &Link) -> Result<bool> {
         let (id, manager) = (self.unit.name.to_string(), link.manager().await?);
         let unit = link.unit(&id).await?;
         let (stale, read_at) = tokio::try_join!(unit.need_daemon_reload(), manager.units_load_timestamp_monotonic())?;
-        ensure!(
-            !stale,
-            "{id} has changed on disk since systemd read it. Type {} and try again",
-            link.place().systemctl("daemon-reload")
-        );
-        ensure!(read_at == self.read_at, "systemd has read {id} anew meanwhile. Try again");
+        if read_at != self.read_at {
+            return Ok(false);
+        }
+        if stale {
+            return Err(changed(link.place(), &self.unit.name));
+        }
         let (user, group, dynamic) = &self.identity;
-        same_identity(link.place(), &self.unit, user, group, *dynamic)
+        same_identity(link.place(), &self.unit, user, group, *dynamic).map(|()| true)
     }
+}
+
+/// What the wrapper's files said, as far as procroll has seen, when systemd last read them.
+#[derive(Debug, Default)]
+pub struct Seen(Mutex<(u64, Sources)>);
+
+impl Seen {
+    /// The digest of what the files said when procroll began.
+    pub async fn digest(&self) -> u64 {
+        self.0.lock().await.1.digest()
+    }
+
+    /// To be asked after [`read`], which can't notice a file that was replaced by one with an older date: where
+    /// systemd has read nothing anew, the files say what they said.
+    pub async fn check(&self, now: &Now, place: &Place) -> Result<()> {
+        let mut seen = self.0.lock().await;
+        let (read_at, sources) = &mut *seen;
+        // It reads what it writes itself, for `systemctl set-property`, at once.
+        let its_own = ["/system.control/", "/user.control/"];
+        let others = |source: &&Source| !its_own.iter().any(|folder| source.path.contains(folder));
+        let same = now.unit.sources.0.iter().filter(others).eq(sources.0.iter().filter(others));
+        if *read_at == now.read_at && !same {
+            return Err(changed(place, &now.unit.name));
+        }
+        *seen = (now.read_at, now.unit.sources.clone());
+        Ok(())
+    }
+}
+
+fn changed(place: &Place, id: &WrapperName) -> anyhow::Error {
+    let reload = place.systemctl("daemon-reload");
+    anyhow!("{id} has changed on disk since systemd read it. Type {reload} and try again")
+}
+
+/// Reads a unit's files.
+///
+/// # Errors
+/// A file that can't be read as systemd has read it, by its name.
+pub fn read_sources(fragment: &str, drop_ins: &[String]) -> Result<Sources> {
+    let mut sources = vec![read_source(fragment, Mask::Refused)?];
+    for drop_in in drop_ins {
+        sources.push(read_source(drop_in, Mask::Empty)?);
+    }
+    Ok(Sources(sources))
 }
 
 /// What to make of a file that is empty or a link to /dev/null, which is how systemd's files are masked.
@@ -173,18 +257,38 @@ fn read_source(path: &str, mask: Mask) -> Result<Source> {
             Mask::Empty => Ok(Source::parse(path, b"")?),
         };
     }
-    ensure!(metadata.is_file(), "{path} is not a file");
-    let bytes = fs::read(&real).with_context(|| format!("can't read {path}"))?;
+    let bytes = read_file(&real).with_context(|| format!("can't read {path}"))?;
     let real = real.to_str().with_context(|| format!("the path of {path} is not UTF-8"))?;
     Ok(Source::parse(real, &bytes)?)
 }
 
-/// systemd doesn't notice a file that was replaced by one with an older date. Who a generation would run as is compared
-/// with what it has loaded.
+/// The longest unit file that is read, in bytes.
+const LONGEST: u64 = 16 << 20;
+
+/// Reads what may be a unit file, and nothing that never ends: a pipe, a device.
+///
+/// # Errors
+/// If it can't be read, or is nothing of the kind.
+pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    // Without the flag an open of a pipe waits for somebody who writes to it.
+    let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(io::Error::other("it is longer than 16 MiB, which no unit file is"));
+    }
+    Ok(bytes)
+}
+
+/// A file may have been replaced by one with an older date before procroll saw it first. Who a generation would run as is
+/// compared with what systemd has loaded.
 fn same_identity(place: &Place, wrapper: &Wrapper, user: &str, group: &str, dynamic: bool) -> Result<()> {
     let (id, reload) = (&wrapper.name, place.systemctl("daemon-reload"));
     for (key, loaded) in [("User", user), ("Group", group)] {
-        let written = wrapper.service_value(key).map(|one| wrapper.specifiers().resolve(one)).transpose()?;
+        let written = wrapper.sources.service(key).map(|one| wrapper.specifiers().resolve(one)).transpose()?;
         let written = written.unwrap_or_default();
         // What a remaining specifier stands for is systemd's to know, and a dynamic user's name its to choose.
         let systemds = written.contains('%') || dynamic && written.is_empty();
@@ -195,7 +299,7 @@ fn same_identity(place: &Place, wrapper: &Wrapper, user: &str, group: &str, dyna
         );
     }
     ensure!(
-        wrapper.service_flag("DynamicUser") == dynamic,
+        wrapper.sources.flag("DynamicUser") == dynamic,
         "the files of {id} and what systemd has loaded differ in DynamicUser=. \
          Type {reload} and try again"
     );
@@ -203,10 +307,45 @@ fn same_identity(place: &Place, wrapper: &Wrapper, user: &str, group: &str, dyna
 }
 
 /// Makes the `systemctl reload` that waits for this wrapper fail. There is no notification for that; but a service may
-/// cancel its own reload job.
+/// cancel its own job.
 ///
 /// A job that is waiting is another reload that was asked for meanwhile: it gets a roll of its own, and stays.
 pub async fn cancel_reload_job(link: &Link, id: &str) -> Result<(), Error> {
+    cancel_job(link, id, |_, job_type, state| job_type == "reload" && state == "running").await
+}
+
+/// The same when there will be no roll any more.
+pub async fn cancel_last_reload_job(link: &Link, id: &str) -> Result<(), Error> {
+    cancel_job(link, id, |_, job_type, _| job_type == "reload").await
+}
+
+/// What an earlier procroll has left of reloads that it did not live to answer.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupted {
+    /// Jobs for which it has begun rolls.
+    pub jobs: BTreeSet<u32>,
+    /// Those of them whose rolls had failed by then.
+    pub in_vain: BTreeSet<u32>,
+    /// The unit has changed since what serves was started, so that a roll may have been asked for before one was begun.
+    pub changed: bool,
+}
+
+/// The same for one that an earlier procroll did not live to answer, by its number. With RestartMode=direct systemd goes on
+/// with that job, by then of type start, and whoever waits for it would be told that all is well.
+pub async fn cancel_interrupted_job(link: &Link, id: &str, jobs: &BTreeSet<u32>, changed: bool) -> Result<(), Error> {
+    let changed = changed && link.service(id).await?.restart_mode().await.is_ok_and(|mode| mode == "direct");
+    cancel_job(link, id, |job, job_type, _| job_type == "start" && (changed || jobs.contains(&job))).await
+}
+
+/// The number of the job that a unit has; 0 for none.
+///
+/// # Errors
+/// If systemd can't be asked.
+pub async fn job(link: &Link, id: &str) -> Result<u32, Error> {
+    Ok(link.unit(id).await?.job().await?.0)
+}
+
+async fn cancel_job(link: &Link, id: &str, which: impl Fn(u32, &str, &str) -> bool) -> Result<(), Error> {
     let (job, path) = link.unit(id).await?.job().await?;
     if job == 0 {
         return Ok(());
@@ -214,7 +353,7 @@ pub async fn cancel_reload_job(link: &Link, id: &str) -> Result<(), Error> {
     let proxy = link.job(path).await?;
     // It may be over by now, and then there is nobody to tell.
     let Ok((job_type, state)) = tokio::try_join!(proxy.job_type(), proxy.state()) else { return Ok(()) };
-    if job_type == "reload" && state == "running" {
+    if which(job, &job_type, &state) {
         let _ = link.manager().await?.cancel_job(job).await;
     }
     Ok(())

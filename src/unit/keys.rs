@@ -17,104 +17,115 @@ pub enum Class {
     Dropped,
 }
 
-use Class::{Carried, Dropped, Own};
+use Section::{Service, Unit};
 
-type Row = (Class, Section, &'static [&'static str], &'static str);
+/// Keys of one class for one reason.
+#[derive(Debug)]
+pub struct Row {
+    /// What becomes of them.
+    pub class: Class,
+    /// Where they stand.
+    pub section: Section,
+    /// Their names.
+    pub keys: &'static [&'static str],
+    /// What they are on a generation, or why they are left out, or carried; for people.
+    pub why: &'static str,
+}
+
+const fn own(section: Section, keys: &'static [&'static str], why: &'static str) -> Row {
+    Row { class: Class::Own, section, keys, why }
+}
+
+const fn dropped(section: Section, keys: &'static [&'static str], why: &'static str) -> Row {
+    Row { class: Class::Dropped, section, keys, why }
+}
+
+const fn carried(section: Section, keys: &'static [&'static str], why: &'static str) -> Row {
+    Row { class: Class::Carried, section, keys, why }
+}
 
 /// Dependencies and `OnFailure=` can't be reset by an empty assignment, so what must not be carried is left out of the
 /// copied text instead of overridden.
 pub const TABLE: &[Row] = &[
-    (
-        Own,
-        Section::Unit,
-        &["CollectMode"],
-        "a generation that failed stays to be looked at, and one that ended stays until procroll has read how",
+    own(Service, &["ExecStart"], "the command behind the `--`, with `$VAR` expanded in the generation's environment"),
+    own(Service, &["Type"], "`notify`, or what `--service-type=` says"),
+    own(Service, &["Sockets"], "all active socket units of the wrapper"),
+    own(
+        Service,
+        &["RuntimeDirectoryPreserve"],
+        "`yes`: a generation that ends must not take the directory from under the next one",
     ),
-    (
-        Dropped,
-        Section::Unit,
+    own(Service, &["RemainAfterExit"], "`yes`: however a generation ends, it stays loaded until procroll has read how"),
+    own(Unit, &["CollectMode"], "`inactive`: one that failed stays to be looked at"),
+    own(Unit, &["StartLimitInterval", "StartLimitIntervalSec"], "`0`: each number is started once"),
+    own(
+        Unit,
+        &["IgnoreOnIsolate"],
+        "`yes`: no target wants a generation, so `systemctl isolate` stops it only with the wrapper",
+    ),
+    own(
+        Unit,
+        &["StopPropagatedFrom"],
+        "the wrapper, so that a stop of it reaches the generation also when procroll is dead (up to systemd 256 there is a \
+         guard for that)",
+    ),
+    dropped(
+        Unit,
         &[
-            "BindTo",
-            "BindsTo",
-            "Conflicts",
-            "PartOf",
             "Requires",
             "RequiresOverridable",
             "Requisite",
             "RequisiteOverridable",
-            "Upholds",
             "Wants",
+            "BindsTo",
+            "BindTo",
+            "PartOf",
+            "Upholds",
+            "Conflicts",
         ],
-        "the wrapper's dependencies hold for as long as it runs, and a generation lives no longer",
+        "they hold for the wrapper, and a generation lives no longer",
     ),
-    (
-        Dropped,
-        Section::Unit,
-        &["PropagateReloadFrom", "PropagateReloadTo", "PropagatesReloadTo", "PropagatesStopTo", "ReloadPropagatedFrom"],
-        "a roll would pass a reload or a stop on to other units",
-    ),
-    (
-        Dropped,
-        Section::Unit,
+    dropped(
+        Unit,
         &[
-            "FailureAction",
-            "FailureActionExitStatus",
             "OnFailure",
             "OnFailureIsolate",
             "OnFailureJobMode",
             "OnSuccess",
             "OnSuccessJobMode",
-            "RebootArgument",
+            "FailureAction",
+            "FailureActionExitStatus",
             "SuccessAction",
             "SuccessActionExitStatus",
+            "RebootArgument",
         ],
-        "the end of one generation is not the end of the service; the wrapper's own end triggers it",
+        "the end of one generation is not the end of the service; the wrapper's own end triggers them",
     ),
-    (
-        Dropped,
-        Section::Unit,
-        &["AllowIsolate", "RefuseManualStart", "RefuseManualStop", "StopWhenUnneeded"],
-        "procroll has to start and stop a generation, and nothing else needs it",
+    dropped(
+        Unit,
+        &["PropagatesReloadTo", "PropagateReloadTo", "ReloadPropagatedFrom", "PropagateReloadFrom", "PropagatesStopTo"],
+        "a roll would pass a reload or a stop on to other units",
     ),
-    (
-        Dropped,
-        Section::Unit,
+    dropped(
+        Unit,
         &[
+            "StartLimitBurst",
+            "StartLimitAction",
+            "JobTimeoutSec",
             "JobRunningTimeoutSec",
             "JobTimeoutAction",
             "JobTimeoutRebootArgument",
-            "JobTimeoutSec",
-            "StartLimitAction",
-            "StartLimitBurst",
         ],
         "they are about the wrapper's own starts",
     ),
-    (Own, Section::Unit, &["StartLimitInterval", "StartLimitIntervalSec"], "none: each number is started once"),
-    (
-        Own,
-        Section::Unit,
-        &["StopPropagatedFrom"],
-        "the wrapper, so that a stop of it reaches the generation also when procroll is dead",
+    dropped(
+        Unit,
+        &["RefuseManualStart", "RefuseManualStop", "StopWhenUnneeded", "AllowIsolate"],
+        "procroll has to start and stop a generation, and nothing else needs it",
     ),
-    (Dropped, Section::Unit, &["SourcePath"], "the wrapper's text has no other source than the wrapper"),
-    (Own, Section::Service, &["ExecStart"], "the command behind the `--`"),
-    (Own, Section::Service, &["Type"], "notify, or what --service-type= says"),
-    (
-        Own,
-        Section::Service,
-        &["RemainAfterExit"],
-        "however a generation ends, it stays loaded until procroll has read how",
-    ),
-    (Own, Section::Service, &["Sockets"], "all socket units of the wrapper"),
-    (
-        Own,
-        Section::Service,
-        &["RuntimeDirectoryPreserve"],
-        "a generation that ends must not take the directory from under the next one",
-    ),
-    (
-        Dropped,
-        Section::Service,
+    dropped(Unit, &["SourcePath"], "the text of a generation has no other source than the wrapper"),
+    dropped(
+        Service,
         &[
             "Restart",
             "RestartForceExitStatus",
@@ -127,60 +138,56 @@ pub const TABLE: &[Row] = &[
         ],
         "the wrapper is what is restarted, and a new generation comes with it",
     ),
-    (
-        Dropped,
-        Section::Service,
-        &["FailureAction", "RebootArgument", "StartLimitAction", "StartLimitBurst", "StartLimitInterval"],
-        "the old place of what is now in [Unit]",
-    ),
-    (
-        Dropped,
-        Section::Service,
+    dropped(
+        Service,
         &["RuntimeMaxSec", "RuntimeRandomizedExtraSec"],
         "they end the wrapper, and the generation with it",
     ),
-    (
-        Dropped,
-        Section::Service,
+    dropped(
+        Service,
         &["ExecReload", "ExecReloadPost", "RefreshOnReload"],
         "reload of the wrapper is a roll; a generation is not reloaded",
     ),
-    (
-        Dropped,
-        Section::Service,
-        &["BusName", "GuessMainPID", "PIDFile"],
-        "they belong to Type=dbus and Type=forking, of which two can't live side by side",
+    dropped(
+        Service,
+        &["BusName", "PIDFile", "GuessMainPID"],
+        "they belong to `Type=dbus` and `Type=forking`, of which two can't live side by side",
     ),
-    (Dropped, Section::Service, &["LUOSession"], "a session that outlives a live update of the kernel has one owner"),
-    (
-        Carried,
-        Section::Unit,
+    dropped(
+        Service,
+        &["FailureAction", "RebootArgument", "StartLimitAction", "StartLimitBurst", "StartLimitInterval"],
+        "the old place of what is now in `[Unit]`",
+    ),
+    dropped(
+        Service,
+        &["FileDescriptorStorePreserve"],
+        "a number is started once, so nobody would take up what systemd keeps for it, and the unit with it",
+    ),
+    dropped(Service, &["LUOSession"], "a session that outlives a live update of the kernel has one owner"),
+    carried(
+        Unit,
         &["After", "Before"],
         "so that at shutdown a generation stops in the wrapper's place; the wrapper itself is not among them",
     ),
-    (
-        Carried,
-        Section::Unit,
+    carried(
+        Unit,
         &["RequiresMountsFor", "WantsMountsFor"],
         "a generation needs its files as the wrapper does, and after they are there",
     ),
-    (
-        Carried,
-        Section::Unit,
-        &["DefaultDependencies", "IgnoreOnIsolate", "SurviveFinalKillSignal"],
+    carried(
+        Unit,
+        &["DefaultDependencies", "SurviveFinalKillSignal"],
         "a generation lives in the same part of the boot and the shutdown",
     ),
-    (Carried, Section::Unit, &["JoinsNamespaceOf"], "with whom a service shares its /tmp or its network"),
-    (Carried, Section::Unit, &["Description", "Documentation"], "what people read"),
-    (
-        Carried,
-        Section::Service,
+    carried(Unit, &["JoinsNamespaceOf"], "with whom a service shares its /tmp or its network"),
+    carried(Unit, &["Description", "Documentation"], "what people read"),
+    carried(
+        Service,
         &["ExecCondition", "ExecStartPre", "ExecStartPost", "ExecStop", "ExecStopPost"],
         "a generation is started and stopped as the service would be; systemd runs them for the wrapper as well",
     ),
-    (
-        Carried,
-        Section::Service,
+    carried(
+        Service,
         &[
             "TimeoutAbortSec",
             "TimeoutSec",
@@ -192,34 +199,55 @@ pub const TABLE: &[Row] = &[
         ],
         "systemd counts them for a generation; procroll has those of the wrapper extended, and feeds its watchdog",
     ),
-    (
-        Carried,
-        Section::Service,
+    carried(
+        Service,
         &["ExitType", "NotifyAccess", "OOMPolicy", "ReloadSignal", "SuccessExitStatus"],
         "what counts as ready, as an end, and as a good one, is the application's to say",
     ),
-    (
-        Carried,
-        Section::Service,
-        &[
-            "FileDescriptorStoreMax",
-            "FileDescriptorStorePreserve",
-            "NonBlocking",
-            "OpenFile",
-            "USBFunctionDescriptors",
-            "USBFunctionStrings",
-        ],
+    carried(
+        Service,
+        &["FileDescriptorStoreMax", "NonBlocking", "OpenFile", "USBFunctionDescriptors", "USBFunctionStrings"],
         "each generation has descriptors of its own",
     ),
-    (Carried, Section::Service, &["PermissionsStartOnly", "RootDirectoryStartOnly"], "they say how commands are run"),
+    carried(Service, &["RestartKillSignal"], "it is sent when systemd restarts a unit, as somebody may ask it to"),
+    carried(Service, &["PermissionsStartOnly", "RootDirectoryStartOnly"], "they say how commands are run"),
 ];
 
 /// The class of a key, and why, if it isn't simply carried.
 pub fn class(section: Section, key: &str) -> (Class, &'static str) {
     TABLE
         .iter()
-        .find(|(_, of, keys, _)| *of == section && keys.contains(&key))
-        .map_or((Class::Carried, ""), |(class, _, _, why)| (*class, why))
+        .find(|row| row.section == section && row.keys.contains(&key))
+        .map_or((Class::Carried, ""), |row| (row.class, row.why))
+}
+
+/// The README's table of what is not carried.
+pub fn for_people() -> String {
+    let lines = TABLE.iter().filter_map(|row| {
+        let left_out = match row.class {
+            Class::Carried => return None,
+            Class::Own => "",
+            Class::Dropped => "left out: ",
+        };
+        Some(format!("| {} | {left_out}{} |\n", shorthand(row), row.why))
+    });
+    format!("| keys | on a generation |\n|---|---|\n{}", lines.collect::<String>())
+}
+
+/// `Restart…=` for all keys that begin so, and those of other rows that do as well.
+fn shorthand(row: &Row) -> String {
+    let extends = |longer: &&str, key: &str| *longer != key && longer.starts_with(key);
+    let first = row.keys.iter().filter(|key| !row.keys.iter().any(|other| extends(key, other)));
+    let words = first.map(|key| {
+        if !row.keys.iter().any(|other| extends(other, key)) {
+            return format!("`{key}=`");
+        }
+        let others = TABLE.iter().filter(|other| other.section == row.section && other.why != row.why);
+        let others: Vec<_> = others.flat_map(|other| other.keys).filter(|other| extends(other, key)).collect();
+        let but: String = others.iter().map(|other| format!(" but `{other}=`")).collect();
+        format!("`{key}…=`{but}")
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -229,7 +257,7 @@ mod tests {
     #[test]
     fn no_key_has_two_classes() {
         let mut all: Vec<_> =
-            TABLE.iter().flat_map(|(_, section, keys, _)| keys.iter().map(|key| (section.to_string(), *key))).collect();
+            TABLE.iter().flat_map(|row| row.keys.iter().map(|key| (row.section.to_string(), *key))).collect();
         let count = all.len();
         all.sort();
         all.dedup();
@@ -241,5 +269,21 @@ mod tests {
         assert_eq!(class(Section::Service, "User").0, Class::Carried);
         assert_eq!(class(Section::Service, "PartOf").0, Class::Carried);
         assert_eq!(class(Section::Unit, "PartOf").0, Class::Dropped);
+    }
+
+    #[test]
+    fn the_readme_has_this_table() {
+        let readme = include_str!("../../README.md");
+        let section = readme.split("\n## ").find(|section| section.starts_with("What a generation gets of the unit\n"));
+        let lines = section.expect("the section").lines().filter(|line| line.starts_with('|'));
+        let written: String = lines.flat_map(|line| [line, "\n"]).collect();
+        assert!(written == for_people(), "the README's table should be:\n{}", for_people());
+    }
+
+    #[test]
+    fn keys_that_begin_alike_are_said_in_short_and_the_others_named() {
+        let row = |key| TABLE.iter().find(|row| row.keys.contains(&key)).expect("a row");
+        assert_eq!(shorthand(row("RestartSec")), "`Restart…=` but `RestartKillSignal=`");
+        assert_eq!(shorthand(row("RuntimeMaxSec")), "`RuntimeMaxSec=`, `RuntimeRandomizedExtraSec=`");
     }
 }

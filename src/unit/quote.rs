@@ -40,15 +40,24 @@ pub fn value(text: &str) -> Result<String, BadCharacter> {
     let mut written = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(char) = chars.next() {
-        if char.is_control() {
-            return Err(BadCharacter(char));
-        }
-        written.push(accepted(char)?);
+        written.push(printable(char)?);
         if char == '%' && chars.peek().is_some_and(|next| next.is_ascii_alphabetic() || *next == '%') {
             written.push('%');
         }
     }
     Ok(written)
+}
+
+/// The same for a key that surely knows no specifiers: `%` stays.
+///
+/// # Errors
+/// As for [`value`].
+pub fn literal(text: &str) -> Result<String, BadCharacter> {
+    text.chars().map(printable).collect()
+}
+
+fn printable(char: char) -> Result<char, BadCharacter> {
+    if char.is_control() { Err(BadCharacter(char)) } else { accepted(char) }
 }
 
 /// systemd takes Unicode's noncharacters for invalid UTF-8, and an invalid line ends the reading of its file.
@@ -59,7 +68,50 @@ pub(super) fn accepted(char: char) -> Result<char, BadCharacter> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::{OF_UNITS, text_of};
+    use crate::check::command::CommandLine;
+
+    /// As systemd does: a doubled percent sign is one, and one before anything else than a letter is itself.
+    fn without_specifiers(text: &str) -> String {
+        let mut read = String::new();
+        let mut chars = text.chars();
+        while let Some(char) = chars.next() {
+            read.push(char);
+            if char == '%' && chars.as_str().starts_with('%') {
+                chars.next();
+            } else {
+                assert!(
+                    char != '%' || !chars.as_str().starts_with(|next: char| next.is_ascii_alphabetic()),
+                    "{text:?}"
+                );
+            }
+        }
+        read
+    }
+
+    proptest! {
+        #[test]
+        fn a_word_reads_back_the_same(text in text_of(OF_UNITS)) {
+            if let Ok(quoted) = word(&text) {
+                let read = CommandLine::parse(&format!("/bin/a {quoted}")).expect("a command").words;
+                prop_assert_eq!(read.len(), 2);
+                prop_assert_eq!(without_specifiers(&read[1]), text);
+                prop_assert!(!quoted.contains(char::is_control) || quoted.contains(|char: char| char.is_control() && !char.is_ascii()));
+            }
+        }
+
+        #[test]
+        fn a_value_reads_back_the_same_and_is_one_line(text in text_of(OF_UNITS)) {
+            if let Ok(written) = value(&text) {
+                prop_assert_eq!(without_specifiers(&written), text.as_str());
+                prop_assert!(!written.contains(char::is_control));
+            }
+            prop_assert_eq!(literal(&text).is_ok(), value(&text).is_ok());
+        }
+    }
 
     #[test]
     fn a_word_survives_quotes_backslashes_newlines_and_percents() {

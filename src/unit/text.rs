@@ -136,7 +136,7 @@ fn parse_line(
 pub const LONGEST_LINE: usize = 1 << 20;
 
 /// systemd's idea of white space (`WHITESPACE` in its sources); Rust's is wider.
-const WHITESPACE: &[char] = &[' ', '\t', '\n', '\r'];
+pub(super) const WHITESPACE: &[char] = &[' ', '\t', '\n', '\r'];
 
 /// Whether this can be a key of a unit file.
 pub fn is_key(key: &str) -> bool {
@@ -192,6 +192,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::arbitrary::{OF_UNITS, text_of};
 
     fn keys_and_values(text: &[u8]) -> Vec<(String, String)> {
         parse(text).expect("readable").into_iter().map(|one| (one.key, one.value)).collect()
@@ -275,6 +276,18 @@ mod tests {
                 let again = parse(render(&parsed).as_bytes()).expect("what we write is readable");
                 let strip = |all: &[Assignment]| all.iter().map(|a| (a.section, a.key.clone(), a.value.clone())).collect::<Vec<_>>();
                 prop_assert_eq!(strip(&again), strip(&parsed));
+            }
+        }
+
+        /// Whatever is read of a file does not depend on what another one says before it.
+        #[test]
+        fn a_blank_line_and_a_header_begin_anew(before in text_of(OF_UNITS), after in text_of(OF_UNITS)) {
+            let strip = |all: Vec<Assignment>| all.into_iter().map(|one| Assignment { line: 0, ..one }).collect::<Vec<_>>();
+            let after = format!("[Service]\n{after}");
+            if let (Ok(mut apart), Ok(rest)) = (parse(before.as_bytes()), parse(after.as_bytes())) {
+                let together = parse(format!("{before}\n\n\n{after}").as_bytes()).expect("both are readable");
+                apart.extend(rest);
+                prop_assert_eq!(strip(together), strip(apart));
             }
         }
 

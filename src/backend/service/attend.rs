@@ -3,29 +3,27 @@
 use std::sync::Arc;
 
 use super::Context;
-use crate::roll::{Event, Generation, Standing};
+use crate::roll::{Death, Event, Generation, Standing};
 use crate::systemd::Error;
 use crate::systemd::generation::Watched;
 
 /// Tells each change of what the generation does, until nothing of it runs. A connection that breaks is made anew.
 pub(super) async fn attend(context: Arc<Context>, generation: Generation, mut watched: Option<Watched>) {
-    let mut last = Told { standing: Standing::Starting, pid: 0, invocation: [0; 16] };
+    let mut last = Told { standing: Standing::Starting, pid: None, invocation: [0; 16] };
     loop {
         match follow(&context, generation, watched.take(), &mut last).await {
             Ok(()) => return,
             Err(error) => tracing::debug!("watching {} anew: {error}", context.unit(generation)),
         }
-        if context.bus.connect().await.is_ok() {
-            // The bus is there, so it is systemd that gave an odd answer. It must not be asked in a frenzy.
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
+        context.bus.pause().await;
     }
 }
 
 /// What was told last.
 struct Told {
     standing: Standing,
-    pid: u32,
+    /// 0 for none.
+    pid: Option<u32>,
     invocation: [u8; 16],
 }
 
@@ -45,6 +43,11 @@ async fn follow(
         if state.invocation != last.invocation {
             last.invocation = state.invocation;
             context.tell_invoked(generation, state.invocation);
+            if last.standing == Standing::Active {
+                // Somebody has started it anew, too quickly for anything in between to be seen.
+                last.standing = Standing::Starting;
+                context.tell(Event::Deactivating(generation));
+            }
         }
         let before = std::mem::replace(&mut last.standing, state.standing);
         match state.standing {
@@ -55,23 +58,28 @@ async fn follow(
             }
             Standing::Active => {
                 let pid = state.main_pid;
-                if before != Standing::Active || pid != last.pid {
+                let is_new = last.pid != Some(pid);
+                if before != Standing::Active || is_new {
                     context.tell_active(generation, pid);
                 }
-                if pid != last.pid
-                    && let Some(main) = watched.main_process(pid).await?
-                {
-                    last.pid = pid;
-                    context.tell_main(generation, main);
+                if is_new && let Some(life) = watched.life(pid).await? {
+                    last.pid = Some(pid);
+                    context.tell_life(generation, life);
                 }
             }
             Standing::Dead => {
                 let death = watched.death(&state).await?;
+                // What has stopped, and not failed, systemd forgets as soon as nobody watches it any more.
+                let mut listed = death != Death::Stopped;
                 if state.exited && watched.is_populated().await? {
+                    listed = false;
                     // Its main process has ended and others live on, also beyond what systemd would clear away: they
                     // are stopped, and the unit goes with them.
                     watched.link().stop_unit(&unit).await?;
                     watched.until(|state| state.standing == Standing::Dead && !state.exited).await?;
+                }
+                if !listed {
+                    context.tell_unlisted(generation);
                 }
                 context.tell(Event::Dead { generation, death, was_active: state.was_active });
                 return Ok(());

@@ -1,22 +1,38 @@
 //! Stops and signals generations, clears them away, and finds those that an earlier procroll left.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-
-use super::{Context, Origin, log};
+use super::{Context, Origin, log_failure};
+use crate::log::{self, About};
 use crate::roll::{Event, Generation, Inherited, Standing};
 use crate::systemd::generation::{State, Watched};
 use crate::systemd::{Error, Link, folder};
 
-/// How long clearing away a dead unit may take. It is not worth keeping anybody waiting for.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for a dead unit to be cleared away. It is not worth keeping anybody waiting for longer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long it may take until a unit that was asked to stop is on its way down, before it is asked again.
+const HEEDED: Duration = Duration::from_secs(1);
 
 /// Asks systemd to stop the unit.
 pub(super) async fn stop(context: Arc<Context>, generation: Generation) {
     let unit = &context.unit(generation);
-    insist(&context, "stop", unit, |link| async move { link.stop_unit(unit).await }).await;
+    insist(&context, "stop", unit, |link| async move { bring_down(&link, unit).await }).await;
+}
+
+/// Asks systemd to stop the unit, and returns when it does. A stop may come to nothing: somebody cancels it, or freezes
+/// the unit at that very moment.
+async fn bring_down(link: &Link, unit: &str) -> Result<(), Error> {
+    loop {
+        link.stop_unit(unit).await?;
+        let mut watched = Watched::now(link.clone(), unit).await?;
+        let down = watched.until(|state| matches!(state.standing, Standing::Deactivating | Standing::Dead));
+        if let Ok(down) = tokio::time::timeout(HEEDED, down).await {
+            return down.map(drop);
+        }
+    }
 }
 
 /// Kills all processes of the unit.
@@ -35,10 +51,10 @@ pub(super) async fn pass_on(context: Arc<Context>, generation: Generation, signa
 pub(super) async fn undo(context: &Context, generation: Generation) {
     let unit = &context.unit(generation);
     insist(context, "take back the start of", unit, |link| async move {
-        link.stop_unit(unit).await?;
+        bring_down(&link, unit).await?;
         let mut watched = Watched::now(link.clone(), unit).await?;
         watched.until(|state| state.standing == Standing::Dead).await?;
-        clear(&link, unit).await
+        clear(context, &link, unit).await
     })
     .await;
 }
@@ -52,51 +68,72 @@ where
     loop {
         match call(context.bus.insist().await).await {
             Ok(()) => return,
-            Err(error) if error.is_about_the_connection() => {}
-            Err(error) => return log(&format!("can't {what}"), unit, &error),
+            Err(error) if error.is_about_the_connection() => context.bus.pause().await,
+            Err(error) => return log_failure(&format!("can't {what}"), unit, &error),
         }
     }
 }
 
-/// Makes systemd forget the unit, of which nothing runs, and removes its files.
+/// Makes systemd forget the unit, of which nothing runs, and removes its files. What has its name by now and not its mark is
+/// somebody else's.
 pub(super) async fn forget(context: Arc<Context>, generation: Generation) {
     let unit = context.unit(generation);
-    let cleared = tokio::time::timeout(PATIENCE, async {
-        let link = context.bus.insist().await;
-        clear(&link, &unit).await
+    let mut clearing = pin!(async {
+        loop {
+            match clear(&context, &context.bus.insist().await, &unit).await {
+                Err(error) if error.is_about_the_connection() => context.bus.pause().await,
+                cleared => return cleared,
+            }
+        }
     });
-    match cleared.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => log("can't clear away", &unit, &error),
-        Err(_) => tracing::warn!(
-            "{unit} is still listed. Type {}",
-            context.bus.place.systemctl(format!("reset-failed {unit}"))
-        ),
-    }
+    let in_time = tokio::time::timeout(PATIENCE, clearing.as_mut()).await;
     context.tell(Event::Gone(generation));
+    let cleared = match in_time {
+        Ok(cleared) => cleared,
+        Err(_) => {
+            let command = context.bus.place.systemctl(format!("reset-failed {unit}"));
+            log::warn_of(About::NotDone, &unit, format_args!("{unit} is still listed. If it stays so, type {command}"));
+            clearing.await
+        }
+    };
+    if let Err(error) = cleared {
+        log_failure("can't clear away", &unit, &error);
+    }
 }
 
-async fn clear(link: &Link, unit: &str) -> Result<(), Error> {
-    if !link.is_loaded(unit).await? {
+async fn clear(context: &Context, link: &Link, unit: &str) -> Result<(), Error> {
+    let place = &context.bus.place;
+    let is_loaded = link.is_loaded(unit).await?;
+    if folder::owner(place, unit) != Some(context.origin.owner()) {
+        return Ok(());
+    }
+    if !is_loaded {
+        // systemd has removed its files with it, unless it never heard of it.
+        if let Err(error) = folder::remove(place, unit) {
+            tracing::warn!("can't remove the files of {unit}: {error}");
+        }
         return Ok(());
     }
     let manager = link.manager().await?;
     let mut watched = Watched::now(link.clone(), unit).await?;
-    let is_over = |state: &State| state.standing == Standing::Dead && !state.exited;
-    if !is_over(&watched.next().await?) {
+    if !watched.next().await?.is_over() {
         // Of one that ended nothing runs, unless somebody has started it anew.
-        link.stop_unit(unit).await?;
-        watched.until(is_over).await?;
+        bring_down(link, unit).await?;
+        watched.until(State::is_over).await?;
     }
-    // It fails where there is nothing to do.
-    let _ = manager.reset_failed_unit(unit).await;
+    match manager.reset_failed_unit(unit).await.map_err(Error::from) {
+        Err(error) if error.is_about_the_connection() => return Err(error),
+        // It fails where there is nothing to do.
+        _ => {}
+    }
     // Each watch there was has a reference of its own.
     while manager.unref_unit(unit).await.is_ok() {}
     Ok(())
 }
 
-/// The generations that are loaded and carry the mark of this service. Others of such a name are somebody else's.
-pub(super) async fn survey(context: &Context) -> anyhow::Result<Vec<Inherited>> {
+/// The generations that are loaded and carry the mark of this service. Others of such a name are somebody else's. Whatever
+/// else is odd about one is told, and keeps nobody from taking over the rest.
+pub(super) async fn survey(context: &Context) -> Result<Vec<Inherited>, Error> {
     // Nobody takes over from a caller, who is gone when procroll is.
     let Origin::Wrapper { settings, .. } = &context.origin else { return Ok(Vec::new()) };
     let link = context.bus.connect().await?;
@@ -104,16 +141,46 @@ pub(super) async fn survey(context: &Context) -> anyhow::Result<Vec<Inherited>> 
     let is_ours = |unit: &str| folder::owner(place, unit).as_deref() == Some(owner.as_str());
     let listed = link.manager().await?.list_units_by_patterns(&[], &[&base.pattern()]).await?;
     let mut left = Vec::new();
-    for (unit, ..) in &listed {
-        let Some(generation) = base.number(unit).filter(|_| is_ours(unit)) else { continue };
-        let state = Watched::now(link.clone(), unit).await?.next().await?;
-        left.push(Inherited { generation, standing: state.standing, settle: settings.settle });
+    for (unit, _, _, active_state, ..) in &listed {
+        let Some(generation) = base.number(unit) else { continue };
+        if is_ours(unit) {
+            left.push(Inherited { generation, standing: standing(&link, unit).await?, pace: settings.pace });
+        } else if !matches!(active_state.as_str(), "inactive" | "failed") {
+            tracing::info!("{unit} has no mark of {owner}, so it is somebody else's, and is left alone");
+        }
+    }
+    left.sort_by_key(|one| one.generation);
+    let runs = |one: &&Inherited| matches!(one.standing, Standing::Starting | Standing::Active);
+    let run: Vec<_> = left.iter().filter(runs).map(|one| context.unit(one.generation)).collect();
+    if run.len() > 1 {
+        let run = run.join(", ");
+        tracing::info!(
+            "Found {run}: the newest serves once it has settled, until then the newest of the others that is active, \
+             and the rest is stopped"
+        );
     }
     // Files of a start that procroll did not live to ask for.
-    folder::remove_scratch(place, &owner).context("can't remove what was left of a start")?;
+    if let Err(error) = folder::remove_scratch(place, &owner) {
+        log::warn(About::NotDone, format_args!("can't remove what was left of a start: {error}"));
+    }
     let started = |unit: &String| listed.iter().any(|(listed, ..)| listed == unit);
     for unit in folder::all(place).filter(|unit| base.number(unit).is_some() && is_ours(unit) && !started(unit)) {
-        folder::remove(place, &unit).with_context(|| format!("can't remove what was left of {unit}"))?;
+        if let Err(error) = folder::remove(place, &unit) {
+            log::warn_of(About::NotDone, &unit, format_args!("can't remove what was left of {unit}: {error}"));
+        }
     }
     Ok(left)
+}
+
+/// What a generation does. One of which that can't be told may serve or be about to: it is awaited.
+async fn standing(link: &Link, unit: &str) -> Result<Standing, Error> {
+    let state = async { Watched::now(link.clone(), unit).await?.next().await };
+    match state.await {
+        Ok(state) => Ok(state.standing),
+        Err(error) if error.is_about_the_connection() => Err(error),
+        Err(error) => {
+            log_failure("can't tell what goes on in", unit, &error);
+            Ok(Standing::Starting)
+        }
+    }
 }

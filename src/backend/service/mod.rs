@@ -2,7 +2,7 @@
 //!
 //! Each generation has a task that prepares and starts it ([`start`]) or looks after it ([`attend`]). The tasks share
 //! one connection; when procroll comes to rest they are replaced by ones that wait for the end of the main process
-//! and hold none.
+//! (or, with `ExitType=cgroup`, of the last one) and hold none.
 
 mod attend;
 mod clear;
@@ -11,9 +11,10 @@ mod prepare;
 mod start;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 pub use origin::{Origin, active_base, refuse_taken};
@@ -21,10 +22,11 @@ pub use prepare::wrapper_settings;
 
 use super::{Backend, Report, When};
 use crate::exit::Fatal;
+use crate::log::{self, About};
 use crate::roll::{Death, Event, Generation, Inherited, Standing};
-use crate::systemd::generation::MainProcess;
-use crate::systemd::pidfd::Pidfd;
-use crate::systemd::{Bus, Error};
+use crate::systemd::generation::Life;
+use crate::systemd::{Bus, Error, folder, group};
+use crate::unit::DropIn;
 
 /// What all tasks share.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ struct Context {
     bus: Arc<Bus>,
     origin: Origin,
     verified: prepare::Verified,
+    /// In a handover: what those ran that were there before it.
+    kept: Mutex<BTreeMap<Generation, Vec<DropIn>>>,
     sender: mpsc::UnboundedSender<Message>,
 }
 
@@ -39,8 +43,10 @@ struct Context {
 #[derive(Debug)]
 enum Message {
     Report(Report),
-    /// The main process of one that is active, to notice its end by.
-    Main(Generation, MainProcess),
+    /// What to notice the end of one by that is active.
+    Life(Generation, Life),
+    /// One that has ended is no longer listed, although nobody has asked for that yet.
+    Unlisted(Generation),
 }
 
 impl Context {
@@ -59,12 +65,38 @@ impl Context {
         let _ = self.sender.send(Message::Report(Report::Invoked(generation, id)));
     }
 
-    fn tell_main(&self, generation: Generation, main: MainProcess) {
-        let _ = self.sender.send(Message::Main(generation, main));
+    fn tell_life(&self, generation: Generation, life: Life) {
+        let _ = self.sender.send(Message::Life(generation, life));
+    }
+
+    fn tell_unlisted(&self, generation: Generation) {
+        let _ = self.sender.send(Message::Unlisted(generation));
     }
 
     fn unit(&self, generation: Generation) -> String {
         self.origin.base().generation(generation)
+    }
+
+    /// Keeps what all generations run, as long as systemd keeps their files.
+    fn keep(&self) -> io::Result<()> {
+        let (place, owner, base) = (&self.bus.place, self.origin.owner(), self.origin.base());
+        for unit in folder::all(place) {
+            let Some(generation) = base.number(&unit) else { continue };
+            if folder::owner(place, &unit).as_deref() == Some(owner.as_str())
+                && let Some(files) = folder::read(place, &unit)?
+            {
+                self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(generation, files);
+            }
+        }
+        Ok(())
+    }
+
+    fn kept(&self, generation: Generation) -> Option<Vec<DropIn>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&generation).cloned()
+    }
+
+    fn forget_kept(&self) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
@@ -85,10 +117,14 @@ struct Unit {
     task: JoinSet<()>,
     /// How far its start has got.
     asked: watch::Receiver<Asked>,
-    /// Its main process, while it is active.
-    main: Option<MainProcess>,
-    /// The task waits for the end of that process, and holds no connection.
+    /// Lets its start go on, if that is only prepared.
+    proceed: Option<oneshot::Sender<()>>,
+    /// What its end will be noticed by at rest, while it is active.
+    life: Option<Life>,
+    /// The task waits for that, and holds no connection.
     dozes: bool,
+    /// systemd lists it, or will.
+    listed: bool,
 }
 
 /// Whether systemd has been asked to start a unit.
@@ -104,7 +140,7 @@ enum Asked {
 
 impl Unit {
     fn new(asked: watch::Receiver<Asked>) -> Self {
-        Self { task: JoinSet::new(), asked, main: None, dozes: false }
+        Self { task: JoinSet::new(), asked, proceed: None, life: None, dozes: false, listed: true }
     }
 
     /// Puts a task in place of the one there is.
@@ -118,8 +154,22 @@ impl ServiceBackend {
     /// A backend for the generations of `origin`, reached over `bus`.
     pub fn new(bus: Arc<Bus>, origin: Origin) -> Self {
         let (sender, messages) = mpsc::unbounded_channel();
-        let context = Arc::new(Context { bus, origin, verified: prepare::Verified::default(), sender });
+        let context =
+            Arc::new(Context { bus, origin, verified: prepare::Verified::default(), kept: Mutex::default(), sender });
         Self { context, messages, units: BTreeMap::new(), calls: JoinSet::new() }
+    }
+
+    /// The digest of what the wrapper's unit said when procroll began.
+    pub async fn digest(&self) -> Option<u64> {
+        match &self.context.origin {
+            Origin::Wrapper { seen, .. } => Some(seen.digest().await),
+            Origin::Terminal { .. } => None,
+        }
+    }
+
+    /// procroll's own drop-in of a generation, which carries its mark.
+    pub fn mark(&self, generation: Generation) -> Option<String> {
+        folder::read_own(&self.context.bus.place, &self.context.unit(generation))
     }
 
     /// Asks systemd whether it takes what the options say. For a wrapper that is part of each start.
@@ -128,6 +178,30 @@ impl ServiceBackend {
     /// What it would not take, in its own words.
     pub async fn verify(&self) -> Result<(), Fatal> {
         prepare::verified(&self.context, self.context.origin.settings()).await.map(drop)
+    }
+
+    /// Generations that an earlier procroll left, in charge of which this backend now is.
+    ///
+    /// # Errors
+    /// If systemd can't be asked.
+    pub async fn survey(&mut self) -> Result<Vec<Inherited>, Error> {
+        let left = clear::survey(&self.context).await?;
+        for one in &left {
+            self.units.insert(one.generation, Unit::new(watch::channel(Asked::Answered).1));
+            if one.standing != Standing::Dead {
+                self.attend(one.generation);
+            }
+        }
+        Ok(left)
+    }
+
+    fn begin(&mut self, generation: Generation, of: Option<Generation>) {
+        let (asked, answer) = watch::channel(Asked::No);
+        let (proceed, held_back) = oneshot::channel();
+        let mut unit = Unit { proceed: Some(proceed), ..Unit::new(answer) };
+        let start = start::Start { generation, of, asked, held_back: Some(held_back) };
+        unit.run(start::start(Arc::clone(&self.context), start));
+        self.units.insert(generation, unit);
     }
 
     fn call<F: Future<Output = ()> + Send + 'static>(&mut self, call: impl FnOnce(Arc<Context>) -> F) {
@@ -161,13 +235,17 @@ impl ServiceBackend {
 
     fn heard(&mut self, message: Message) -> Option<Report> {
         match message {
-            Message::Main(generation, main) => {
+            Message::Life(generation, life) => {
                 // Nothing is new for the manager, but for that it may be at rest by now.
-                let main_pid = Some(main.pid);
+                let main_pid = life.main_pid();
                 let unit = self.units.get_mut(&generation)?;
-                unit.main = Some(main);
+                unit.life = Some(life);
                 unit.dozes = false;
                 Some(Report::Active { generation, main_pid })
+            }
+            Message::Unlisted(generation) => {
+                self.units.get_mut(&generation)?.listed = false;
+                None
             }
             Message::Report(report) => {
                 match &report {
@@ -176,7 +254,7 @@ impl ServiceBackend {
                     }
                     Report::Event(Event::Dead { generation: one, .. }) => {
                         if let Some(unit) = self.units.get_mut(one) {
-                            unit.main = None;
+                            unit.life = None;
                         }
                     }
                     _ => {}
@@ -188,22 +266,19 @@ impl ServiceBackend {
 }
 
 impl Backend for ServiceBackend {
-    async fn survey(&mut self) -> anyhow::Result<Vec<Inherited>> {
-        let left = clear::survey(&self.context).await?;
-        for one in &left {
-            self.units.insert(one.generation, Unit::new(watch::channel(Asked::Answered).1));
-            if one.standing != Standing::Dead {
-                self.attend(one.generation);
-            }
-        }
-        Ok(left)
+    fn start(&mut self, generation: Generation) {
+        self.begin(generation, None);
     }
 
-    fn start(&mut self, generation: Generation) {
-        let (asked, answer) = watch::channel(Asked::No);
-        let mut unit = Unit::new(answer);
-        unit.run(start::start(Arc::clone(&self.context), generation, asked));
-        self.units.insert(generation, unit);
+    fn proceed(&mut self, generation: Generation) {
+        if let Some(proceed) = self.units.get_mut(&generation).and_then(|unit| unit.proceed.take()) {
+            // Nobody waits for it only if the start is over.
+            let _ = proceed.send(());
+        }
+    }
+
+    fn again(&mut self, generation: Generation, of: Generation) {
+        self.begin(generation, Some(of));
     }
 
     fn stop(&mut self, generation: Generation) {
@@ -230,10 +305,11 @@ impl Backend for ServiceBackend {
     }
 
     fn rest(&mut self) {
+        self.context.forget_kept();
         for (&generation, unit) in self.units.iter_mut().filter(|(_, unit)| !unit.dozes) {
-            let Some(main) = unit.main.as_ref().and_then(|main| main.pidfd.try_clone().ok()) else { continue };
+            let Some(life) = unit.life.take() else { continue };
             unit.dozes = true;
-            unit.run(doze(Arc::clone(&self.context), generation, main));
+            unit.run(doze(Arc::clone(&self.context), generation, life));
         }
     }
 
@@ -241,22 +317,36 @@ impl Backend for ServiceBackend {
         self.context.bus.is_up()
     }
 
+    fn nothing_is_left(&self) -> bool {
+        let Origin::Wrapper { name, .. } = &self.context.origin else { return false };
+        let units: Vec<_> = self.units.keys().map(|generation| self.context.unit(*generation)).collect();
+        group::are_gone(&name.to_string(), &units)
+    }
+
     async fn end(&mut self) {
         // In a wrapper a failed unit stays to be looked at, and the next start clears it away. At a terminal there is no
         // next start, and while systemd lists the unit it keeps the caller's standard output open.
         if matches!(self.context.origin, Origin::Terminal { .. }) {
             for generation in std::mem::take(&mut self.units).into_keys() {
-                clear::forget(Arc::clone(&self.context), generation).await;
+                // That goes on after it has said that it is not done.
+                let forgotten = clear::forget(Arc::clone(&self.context), generation);
+                let _ = tokio::time::timeout(clear::PATIENCE * 2, forgotten).await;
             }
         }
     }
 
     fn hint(&self, generation: Generation, when: When) -> String {
         let (unit, place) = (self.context.unit(generation), &self.context.bus.place);
+        let listed = self.units.get(&generation).is_none_or(|unit| unit.listed);
         match (when, &self.context.origin) {
+            _ if !listed => format!("See {}", place.journalctl(&unit)),
             (When::Cleared, _) | (When::Ended, Origin::Terminal { .. }) => format!("See {}", place.journalctl(&unit)),
             _ => format!("See {} and {}", place.systemctl(format!("status {unit}")), place.journalctl(&unit)),
         }
+    }
+
+    fn unit(&self, generation: Generation) -> Option<String> {
+        Some(self.context.unit(generation))
     }
 
     fn name(&self, generation: Generation) -> String {
@@ -274,15 +364,15 @@ impl Backend for ServiceBackend {
     }
 }
 
-/// Waits for the end of the main process, then attends again.
-async fn doze(context: Arc<Context>, generation: Generation, main: Pidfd) {
-    if let Err(error) = main.ended().await {
+/// Waits for the end of what it lives with, then attends again.
+async fn doze(context: Arc<Context>, generation: Generation, life: Life) {
+    if let Err(error) = life.ended().await {
         tracing::warn!("can't watch a process: {error}");
     }
     attend::attend(context, generation, None).await;
 }
 
 /// Logs a call to systemd that failed and is not repeated.
-fn log(what: &str, unit: &str, error: &Error) {
-    tracing::warn!("{what} {unit}: {error}");
+fn log_failure(what: &str, unit: &str, error: &Error) {
+    log::warn_of(About::NotDone, unit, format_args!("{what} {unit}: {error}"));
 }

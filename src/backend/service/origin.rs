@@ -2,12 +2,14 @@
 
 use anyhow::anyhow;
 
+use crate::check;
 use crate::exit::{ExitStatus, Fatal, OrExit};
 use crate::settings::{BaseName, Settings, WrapperName};
+use crate::systemd::wrapper::Seen;
 use crate::systemd::{Error, Link, Place, folder};
 
 /// What generations are made from.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Origin {
     /// procroll is the main process of this unit.
     Wrapper {
@@ -15,6 +17,10 @@ pub enum Origin {
         name: WrapperName,
         /// The program that its `ExecStart=` runs, which is procroll.
         program: String,
+        /// A [guard](crate::guard) stops its generations with it.
+        guarded: bool,
+        /// What its files say.
+        seen: Seen,
         /// What the unit said when procroll began. Each start reads it anew; only the name stays.
         settings: Settings,
     },
@@ -61,7 +67,7 @@ pub async fn active_base(place: &Place, link: &Link, owner: &str) -> Result<Opti
     for unit in folder::all(place).filter(|unit| folder::owner(place, unit).as_deref() == Some(owner)) {
         if link.is_loaded(&unit).await?
             && matches!(link.unit(&unit).await?.active_state().await?.as_str(), "active" | "activating")
-            && let Some(Ok(base)) = unit.split_once('@').map(|(base, _)| base.parse())
+            && let Some(base) = BaseName::of(&unit)
         {
             return Ok(Some(base));
         }
@@ -85,10 +91,7 @@ pub async fn refuse_taken(place: &Place, link: &Link, origin: &Origin) -> Result
     let (template, pattern) = (base.template(), base.pattern());
     let manager = link.manager().await.or_exit(ExitStatus::Internal)?;
     if manager.get_unit_file_state(&template).await.is_ok() {
-        return refused(
-            format!("there is a unit {template}, of which {base}@1.service would be an instance"),
-            format!("cat {template}"),
-        );
+        return refused(check::taken_by_template(base), format!("cat {template}"));
     }
     let listed = manager.list_units_by_patterns(&[], &[&pattern]).await.or_exit(ExitStatus::Internal)?;
     for (unit, ..) in listed {

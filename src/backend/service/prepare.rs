@@ -1,19 +1,20 @@
 //! Everything before the start: reads what a generation is to be, and refuses what is in doubt.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 
 use super::Context;
-use super::origin::Origin;
-use crate::cli::{self, Parsed};
+use super::origin::{Origin, refuse_taken};
+use crate::check;
+use crate::cli;
 use crate::exit::{ExitStatus, Fatal, OrExit};
-use crate::roll::Generation;
-use crate::settings::{Override, Settings, template};
+use crate::log::{self, About};
+use crate::roll::{Generation, Pace};
+use crate::settings::{Override, Settings, Strategy, template};
 use crate::systemd::{Link, Place, folder, program, verify, wrapper};
 use crate::unit::text::{Assignment, Section};
-use crate::unit::{self, Command, DropIn, Recipe, compose};
+use crate::unit::{self, Command, DropIn, OWN_DROP_IN, Recipe, compose};
 
 /// Why a generation was not started.
 pub(super) enum NotStarted {
@@ -33,8 +34,10 @@ impl From<Fatal> for NotStarted {
 pub(super) struct Prepared {
     /// The files beside its unit.
     pub drop_ins: Vec<DropIn>,
-    /// How long it has to stay active.
-    pub settle: Duration,
+    /// What its unit says of rolls.
+    pub pace: Pace,
+    /// Whether others may live beside it.
+    pub strategy: Strategy,
 }
 
 /// Reads, checks and composes all that `generation` is to be.
@@ -60,59 +63,79 @@ pub(super) async fn prepare(context: &Context, link: &Link, generation: Generati
     check_command(now.as_ref(), &overrides, &settings.command)
         .map_err(|error| see(context, error))
         .or_exit(ExitStatus::CommandNotFound)?;
-    let fresh = async {
-        match &now {
-            Some(now) => Ok(now.check_fresh(link).await.or_exit(ExitStatus::UnitRefused)?),
-            None => Ok(()),
+    let unchanged = async {
+        if let (Origin::Wrapper { seen, .. }, Some(now)) = (&context.origin, &now) {
+            seen.check(now, &context.bus.place).await.or_exit(ExitStatus::UnitRefused)?;
         }
+        Ok(())
     };
-    let (foreign, ()) = tokio::try_join!(foreign(context, link, &unit, generation), fresh)?;
+    let free = async { Ok(refuse_taken(&context.bus.place, link, &context.origin).await?) };
+    let (foreign, (), ()) = tokio::try_join!(foreign(context, link, &unit, generation), unchanged, free)?;
 
-    let filling = template::Values {
-        pid: std::process::id(),
-        generation,
-        notify_socket: &context.bus.place.notify_socket,
-        unit: &unit,
-    };
+    let filling = values(context, generation, &unit);
     let words = settings.command.iter().map(|word| template::fill(word, &filling)).collect::<Result<Vec<_>, _>>();
     let words = words.map_err(Fatal::usage)?;
     let overrides = described(&context.origin, overrides, &words);
     let command = Command { words, expand_variables: now.as_ref().is_some_and(|now| now.expands_variables) };
+    let marks = unit::again::marks(settings.pace, &settings.command);
+    let marks = marks.map_err(|error| see(context, error.into())).or_exit(ExitStatus::UnitRefused)?;
     let drop_ins = compose(&Recipe {
         wrapper: now.as_ref().map(|now| &now.unit),
         owner: &context.origin.owner(),
-        generation,
+        tied: !matches!(context.origin, Origin::Wrapper { guarded: true, .. }),
+        unit: &unit,
+        job: now.as_ref().map_or(0, |now| now.job),
+        marks: &marks,
         service_type: &settings.service_type.to_string(),
         command: &command,
         settings: &overrides,
         foreign: &foreign,
     });
     let drop_ins = drop_ins.map_err(|error| see(context, error.into())).or_exit(ExitStatus::UnitRefused)?;
-    Ok(Prepared { drop_ins, settle: settings.settle })
+    Ok(Prepared { drop_ins, pace: settings.pace, strategy: settings.strategy })
 }
 
-/// What the wrapper's `ExecStart=` asks for. Its arguments are as systemd has them: what `%` stands for is in, what `$`
-/// stands for is not.
-///
-/// procroll's own arguments would not do: with an `$OPTS` among them, what an application wrote into its
-/// EnvironmentFile= would become options of a process that runs as root.
+/// Composes `generation` of what is kept of another one, whatever the wrapper's unit says by now.
+pub(super) async fn prepare_again(
+    context: &Context,
+    link: &Link,
+    generation: Generation,
+    of: Generation,
+) -> Result<Prepared, NotStarted> {
+    let (unit, of_unit) = (context.unit(generation), context.unit(of));
+    let kept = context.kept(of).with_context(|| format!("nothing is known of what {of_unit} ran"));
+    let kept = kept.or_exit(ExitStatus::Internal)?;
+    let job = match &context.origin {
+        Origin::Wrapper { name, .. } => wrapper::job(link, &name.to_string()).await.map_err(Fatal::from)?,
+        Origin::Terminal { .. } => 0,
+    };
+    let drop_ins = unit::again(
+        &kept,
+        &unit::again::New {
+            owner: &context.origin.owner(),
+            unit: &unit,
+            of: &of_unit,
+            job,
+            values: values(context, generation, &unit),
+            foreign: &foreign(context, link, &unit, generation).await?,
+        },
+    );
+    let drop_ins = drop_ins.or_exit(ExitStatus::Internal)?;
+    let pace = drop_ins.iter().find(|file| file.name == OWN_DROP_IN).and_then(|own| unit::pace(&own.text));
+    Ok(Prepared { drop_ins, pace: pace.unwrap_or(context.origin.settings().pace), strategy: Strategy::Handover })
+}
+
+fn values<'a>(context: &'a Context, generation: Generation, unit: &'a str) -> template::Values<'a> {
+    let notify_socket = &context.bus.place.notify_socket;
+    template::Values { pid: std::process::id(), generation, notify_socket, unit }
+}
+
+/// What the wrapper's `ExecStart=` asks for.
 pub fn wrapper_settings(now: &wrapper::Now) -> Result<Settings, Fatal> {
-    let (arguments, start) = (&now.arguments, now.unit.naming("ExecStart"));
-    let options = arguments.iter().take_while(|argument| *argument != "--");
-    if let Some(variable) = options.skip(1).find(|argument| now.expands_variables && argument.contains('$')) {
-        return Err(Fatal {
-            exit: ExitStatus::UnitRefused,
-            error: anyhow!(
-                "{start} has a variable among procroll's options: {variable}. \
-                 They may come from the application's environment, so write them out"
-            ),
-        });
-    }
-    let in_unit = |fatal: Fatal| Fatal { error: fatal.error.context(start.clone()), ..fatal };
-    match cli::parse(arguments.iter().map(Into::into)).map_err(in_unit)? {
-        Parsed::Run(run) => run.check(None).map_err(in_unit),
-        Parsed::Show(_) => Err(in_unit(Fatal::usage("it asks for help instead of running a command"))),
-    }
+    not_through_another(now)?;
+    let start = now.unit.sources.naming("ExecStart", &now.unit.name);
+    cli::in_unit(&now.arguments, now.expands_variables)
+        .map_err(|fatal| Fatal { error: fatal.error.context(start), ..fatal })
 }
 
 /// A socket unit that is not active gives nothing to a new generation. If a running generation has its sockets, a roll
@@ -132,7 +155,8 @@ fn check_sockets(context: &Context, now: &wrapper::Now) -> Result<(), Fatal> {
             );
             return Err(Fatal { exit: ExitStatus::UnitRefused, error });
         }
-        tracing::warn!("{socket} is not active; {} goes without its sockets", now.unit.name);
+        let why = format_args!("{socket} is not active; {} goes without its sockets", now.unit.name);
+        log::warn(About::Lacks, why);
     }
     Ok(())
 }
@@ -143,15 +167,25 @@ fn same_program(place: &Place, before: &str, now: &wrapper::Now) -> Result<(), F
     if file(before) == file(&now.program) {
         return Ok(());
     }
+    // After the restart that is advised below nothing would serve.
+    not_through_another(now)?;
     Err(Fatal {
         exit: ExitStatus::UnitRefused,
         error: anyhow!(
             "{start} no longer runs {before} but {program}, which takes a restart. Type {restart}",
-            start = now.unit.naming("ExecStart"),
+            start = now.unit.sources.naming("ExecStart", &now.unit.name),
             program = now.program,
             restart = place.systemctl(format!("restart {}", now.unit.name))
         ),
     })
+}
+
+/// procroll has to be what systemd starts.
+fn not_through_another(now: &wrapper::Now) -> Result<(), Fatal> {
+    let is_procroll = |word: &str| Path::new(word).ends_with("procroll");
+    let Some(why) = check::runs_through(&now.arguments, is_procroll) else { return Ok(()) };
+    let start = now.unit.sources.naming("ExecStart", &now.unit.name);
+    Err(Fatal { exit: ExitStatus::UnitRefused, error: anyhow!("{start} {why}. {}", check::RUN_ITSELF) })
 }
 
 /// The generations of one procroll all have one name.
@@ -217,7 +251,7 @@ const OTHER_FILES: &[&str] = &[
 ];
 
 fn check_command(now: Option<&wrapper::Now>, overrides: &[Assignment], command: &[String]) -> anyhow::Result<()> {
-    let elsewhere = now.is_some_and(|now| now.unit.sets_any(OTHER_FILES))
+    let elsewhere = now.is_some_and(|now| now.unit.sources.sets_any(OTHER_FILES))
         || overrides.iter().any(|line| OTHER_FILES.contains(&line.key.as_str()));
     match command.first() {
         Some(program) if program.contains('/') && !program.starts_with('/') => {
@@ -239,7 +273,7 @@ async fn foreign(
 ) -> Result<Vec<String>, NotStarted> {
     let manager = link.manager().await.or_exit(ExitStatus::Internal)?;
     let (loaded, unit_path) = tokio::join!(link.is_loaded(unit), manager.unit_path());
-    if loaded.map_err(|error| Fatal { exit: error.exit(), error: error.into() })? {
+    if loaded.map_err(Fatal::from)? {
         return Err(NotStarted::Taken);
     }
     let unit_path = unit_path.context("can't ask for systemd's folders").or_exit(ExitStatus::Internal)?;
@@ -272,7 +306,8 @@ impl Verified {
         match &*last {
             Some((known, lines)) if known == overrides => Ok(lines.clone()),
             _ => {
-                let lines = verify::verify(&context.bus.place, &context.origin.owner(), unit, overrides).await?;
+                let link = context.bus.connect().await?;
+                let lines = verify::verify(&link, &context.origin.owner(), unit, overrides).await?;
                 ensure!(lines.len() == overrides.len(), "systemd-analyze verify was misread");
                 *last = Some((overrides.to_vec(), lines.clone()));
                 Ok(lines)

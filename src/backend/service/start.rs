@@ -3,28 +3,44 @@
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use anyhow::ensure;
-use tokio::sync::watch;
+use anyhow::{Context as _, ensure};
+use tokio::sync::{oneshot, watch};
 use zbus::Variant;
 
 use super::origin::Origin;
-use super::prepare::{NotStarted, Prepared, prepare};
+use super::prepare::{NotStarted, Prepared, prepare, prepare_again};
 use super::{Asked, Context, attend, clear};
-use crate::exit::{ExitStatus, Fatal};
-use crate::roll::{Event, Generation, Refusal};
+use crate::exit::{ExitStatus, Fatal, OrExit};
+use crate::roll::{Event, Generation, Pace, Refusal};
+use crate::settings::Strategy;
+use crate::systemd::error::is_about_the_connection;
 use crate::systemd::generation::Watched;
 use crate::systemd::manager::Property;
 use crate::systemd::{Error, Link, folder};
 
+/// The start of a generation.
+pub(super) struct Start {
+    /// Which one.
+    pub generation: Generation,
+    /// Whose settings it is to have, if not the wrapper's.
+    pub of: Option<Generation>,
+    /// How far it has got.
+    pub asked: watch::Sender<Asked>,
+    /// In a handover: when this comes all others are gone.
+    pub held_back: Option<oneshot::Receiver<()>>,
+}
+
 /// Prepares and starts the generation, then attends to it.
-pub(super) async fn start(context: Arc<Context>, generation: Generation, asked: watch::Sender<Asked>) {
-    let begun = match begin(&context, generation, &asked).await {
+pub(super) async fn start(context: Arc<Context>, mut start: Start) {
+    let generation = start.generation;
+    let begun = match begin(&context, &mut start).await {
         Ok(begun) => begun,
         Err(NotStarted::Taken) => return context.tell(Event::Taken(generation)),
         Err(NotStarted::Refused(fatal)) => return refuse(&context, generation, fatal),
     };
-    context.tell(Event::Started { generation, settle: begun.prepared.settle });
+    context.tell(Event::Started { generation, pace: begun.prepared.pace });
     // Only now: while systemd starts the unit, each question to it would hold that up.
     let watched = match begun.watched {
         Some(mut watched) => watched.started().await.ok().map(|()| watched),
@@ -50,13 +66,117 @@ struct Begun {
     watched: Option<Watched>,
 }
 
-async fn begin(context: &Context, generation: Generation, asked: &watch::Sender<Asked>) -> Result<Begun, NotStarted> {
-    let link = context.bus.connect().await.map_err(fatal)?;
-    let unit = context.unit(generation);
-    // The watch comes before the start: what happens in between would go unheard.
-    let watch = async { Watched::before_start(link.clone(), &unit).await.map_err(|error| fatal(error).into()) };
-    let (prepared, watched) = tokio::try_join!(prepare(context, &link, generation), watch)?;
-    let place = &context.bus.place;
+/// How long a start is tried again that systemd knows nothing of yet. A systemd that executes itself anew, or a bus that is
+/// restarted, is back by then; whoever waits for the roll is told of any other.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(50);
+
+async fn begin(context: &Context, start: &mut Start) -> Result<Begun, NotStarted> {
+    let patience = Patience::of(start);
+    let (prepared, mut ready) = loop {
+        match prepare_one(context, start).await {
+            Ok(done) => break done,
+            Err(error) => patience.pause(context, start, error).await?,
+        }
+    };
+    if prepared.strategy == Strategy::Handover {
+        hold_back(context, start, prepared.pace).await?;
+    }
+    let patience = Patience::of(start);
+    loop {
+        match launch(context, start, &prepared, ready.take()).await {
+            Ok(watched) => return Ok(Begun { prepared, watched }),
+            Err(error) => patience.pause(context, start, error).await?,
+        }
+    }
+}
+
+/// How long something is tried again while systemd can't be reached.
+struct Patience {
+    began: Instant,
+    /// None for as long as it takes.
+    most: Option<Duration>,
+}
+
+impl Patience {
+    /// What is to run again in a handover has to: nobody serves, and nothing else would.
+    fn of(start: &Start) -> Self {
+        Self { began: Instant::now(), most: start.of.is_none().then_some(PATIENCE) }
+    }
+
+    /// Returns when the next time has come, if there is one.
+    async fn pause(&self, context: &Context, start: &Start, error: NotStarted) -> Result<(), NotStarted> {
+        match error {
+            NotStarted::Refused(fatal)
+                if is_about_the_connection(&fatal.error)
+                    && self.most.is_none_or(|most| self.began.elapsed() < most)
+                    && !is_to_stop(&start.asked) =>
+            {
+                tracing::debug!("starting {} anew: {fatal}", context.unit(start.generation));
+                start.asked.send_replace(Asked::No);
+                tokio::time::sleep(PAUSE).await;
+                Ok(())
+            }
+            error => Err(error),
+        }
+    }
+}
+
+/// Somebody waits for the answer to make a call about the unit.
+fn is_to_stop(asked: &watch::Sender<Asked>) -> bool {
+    asked.receiver_count() > 1
+}
+
+/// A connection, and a watch that comes before the start: what happens in between would go unheard.
+type Ready = (Link, Watched);
+
+async fn get_ready(context: &Context, generation: Generation) -> Result<Ready, NotStarted> {
+    let link = context.bus.connect().await.map_err(Fatal::from)?;
+    let watched = Watched::before_start(link.clone(), &context.unit(generation)).await.map_err(Fatal::from)?;
+    Ok((link, watched))
+}
+
+/// What is prepared, and what to start it by, unless that has to wait.
+async fn prepare_one(context: &Context, start: &Start) -> Result<(Prepared, Option<Ready>), NotStarted> {
+    let link = context.bus.connect().await.map_err(Fatal::from)?;
+    let prepared = async {
+        match start.of {
+            Some(of) => prepare_again(context, &link, start.generation, of).await,
+            None => prepare(context, &link, start.generation).await,
+        }
+    };
+    let (prepared, ready) = tokio::try_join!(prepared, get_ready(context, start.generation))?;
+    let ready = (prepared.strategy == Strategy::Overlap).then_some(ready);
+    Ok((prepared, ready))
+}
+
+/// In a handover all others have to be gone before the start. What they run is kept while they are there.
+async fn hold_back(context: &Context, start: &mut Start, pace: Pace) -> Result<(), NotStarted> {
+    if start.of.is_none() {
+        let kept = context.keep().context("can't read what runs now, to run it again if need be");
+        kept.or_exit(ExitStatus::Internal)?;
+    }
+    context.tell(Event::Prepared { generation: start.generation, pace });
+    if let Some(held_back) = start.held_back.take()
+        && held_back.await.is_err()
+    {
+        // A start that is given up is dropped as a whole.
+        std::future::pending::<()>().await;
+    }
+    Ok(())
+}
+
+async fn launch(
+    context: &Context,
+    start: &Start,
+    prepared: &Prepared,
+    ready: Option<Ready>,
+) -> Result<Option<Watched>, NotStarted> {
+    let (link, watched) = match ready {
+        Some(ready) => ready,
+        None => get_ready(context, start.generation).await?,
+    };
+    let (unit, place) = (context.unit(start.generation), &context.bus.place);
     folder::write(place, &context.origin.owner(), &unit, &prepared.drop_ins).map_err(|error| {
         let exit = match error.kind() {
             // Another procroll is about to start a unit of this name.
@@ -67,20 +187,21 @@ async fn begin(context: &Context, generation: Generation, asked: &watch::Sender<
         let folder = folder::path(place, &unit);
         Fatal { exit, error: anyhow::Error::new(error).context(format!("can't write {}", folder.display())) }.into()
     })?;
-    asked.send_replace(Asked::Unanswered);
+    start.asked.send_replace(Asked::Unanswered);
     let watched = match ask(context, &link, &unit).await {
-        Ok(()) => Some(watched),
-        Err(error) if error.is_about_the_connection() && !is_somebody_elses(context, &unit).await => None,
-        Err(error) => {
-            let _ = folder::remove(place, &unit);
-            return Err(match error {
-                Error::UnitExists(_) | Error::Lost(_) | Error::Unreachable(_) => NotStarted::Taken,
-                error => NotStarted::Refused(fatal(error)),
-            });
-        }
+        Ok(()) => Ok(Some(watched)),
+        Err(error) if error.is_about_the_connection() => match whose(context, &unit).await {
+            Whose::Ours => Ok(None),
+            Whose::Others => Err(NotStarted::Taken),
+            // What has been said over a connection is heard before one made later, or never.
+            Whose::Nobodys => Err(NotStarted::Refused(error.into())),
+        },
+        Err(Error::UnitExists(_)) => Err(NotStarted::Taken),
+        Err(error) => Err(NotStarted::Refused(error.into())),
     };
-    asked.send_replace(Asked::Answered);
-    Ok(Begun { prepared, watched })
+    let watched = watched.inspect_err(|_| drop(folder::remove(place, &unit)))?;
+    start.asked.send_replace(Asked::Answered);
+    Ok(watched)
 }
 
 /// All that the unit is, is in its drop-ins; over the bus go only the caller's descriptors, and a reference that keeps
@@ -88,9 +209,16 @@ async fn begin(context: &Context, generation: Generation, asked: &watch::Sender<
 async fn ask(context: &Context, link: &Link, unit: &str) -> Result<(), Error> {
     let mut properties: Vec<Property<'_>> = vec![("AddRef", Variant::from(true))];
     let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
-    if let Origin::Terminal { .. } = context.origin {
-        properties.push(("StandardOutputFileDescriptor", Variant::from(zbus::Fd::from(&stdout))));
-        properties.push(("StandardErrorFileDescriptor", Variant::from(zbus::Fd::from(&stderr))));
+    if let Origin::Terminal { settings, .. } = &context.origin {
+        // A descriptor wins over what the unit says, so somebody who says where output goes gets none. Errors go with
+        // the output unless they are told otherwise.
+        let says = |key: &str| settings.overrides.iter().any(|one| one.key == key);
+        if !says("StandardOutput") {
+            properties.push(("StandardOutputFileDescriptor", Variant::from(zbus::Fd::from(&stdout))));
+        }
+        if !says("StandardOutput") && !says("StandardError") {
+            properties.push(("StandardErrorFileDescriptor", Variant::from(zbus::Fd::from(&stderr))));
+        }
     }
     link.manager().await?.start_transient_unit(unit, "fail", &properties, &[]).await?;
     Ok(())
@@ -116,14 +244,20 @@ async fn confirm(context: &Context, generation: Generation, prepared: &Prepared)
     Ok(())
 }
 
-/// Whether a unit of this name has been made by others, which shows in that it has nothing from its folder: that is
-/// procroll's.
-async fn is_somebody_elses(context: &Context, unit: &str) -> bool {
+/// Whose the unit of a name is.
+enum Whose {
+    Ours,
+    Others,
+    Nobodys,
+}
+
+/// Whose the unit is. One that has been made by others shows in that it has nothing from its folder: that is procroll's.
+async fn whose(context: &Context, unit: &str) -> Whose {
     let folder = folder::path(&context.bus.place, unit);
     match applied(context, unit).await {
-        Ok(Some(read)) => !read.iter().any(|path| Path::new(path).starts_with(&folder)),
-        Ok(None) => false,
-        Err(_) => true,
+        Ok(Some(read)) if read.iter().any(|path| Path::new(path).starts_with(&folder)) => Whose::Ours,
+        Ok(None) => Whose::Nobodys,
+        Ok(Some(_)) | Err(_) => Whose::Others,
     }
 }
 
@@ -138,12 +272,8 @@ async fn applied(context: &Context, unit: &str) -> Result<Option<Vec<String>>, E
             }
         };
         match read.await {
-            Err(error) if error.is_about_the_connection() => {}
+            Err(error) if error.is_about_the_connection() => context.bus.pause().await,
             read => return read,
         }
     }
-}
-
-fn fatal(error: Error) -> Fatal {
-    Fatal { exit: error.exit(), error: error.into() }
 }
