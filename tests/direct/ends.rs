@@ -1,0 +1,229 @@
+//! Ends: of services by themselves, of those that are asked to, and that nothing is left of any.
+
+use std::fs;
+
+use nix::sys::signal::Signal::{self, SIGINT, SIGKILL, SIGSEGV, SIGTERM};
+use nix::sys::signal::{kill, killpg};
+use nix::unistd::{Pid, getpgid};
+
+use crate::both_ways;
+use crate::harness::{PLAIN, Running, Start};
+
+both_ways! {
+    the_exit_status_is_passed_on
+    the_signal_is_passed_on
+    one_that_never_was_ready_passes_its_status_on
+    one_that_is_not_ready_in_time_is_a_failure
+    one_that_serves_and_dies_later_is_noticed
+    a_second_stop_kills
+    one_that_does_not_stop_in_time_is_killed
+    all_that_has_come_of_a_generation_goes_with_it
+    all_that_is_left_by_a_death_goes_with_it
+    one_that_makes_ever_new_processes_is_killed
+    each_signal_to_stop_stops
+    what_its_terminal_signals_is_for_procroll
+    a_keeper_that_is_killed_takes_its_generation_along
+}
+
+fn the_exit_status_is_passed_on(start: Start) {
+    for status in [0, 7, 255] {
+        let service = format!("notify('READY=1'); wait_for_word('go'); os._exit({status})");
+        let mut running = Running::start(&format!("status_{status}"), start, &["--settle=0"], &service);
+        running.pipe("go");
+        running.serves(1);
+        running.word("go", "");
+        running.ends_with(status);
+        running.err.expect("generation 1 served and ");
+    }
+}
+
+fn the_signal_is_passed_on(start: Start) {
+    for signal in [SIGSEGV, SIGKILL, SIGTERM] {
+        let service = format!("notify('READY=1'); wait_for_word('go'); os.kill(os.getpid(), {})", signal as i32);
+        let mut running = Running::start(&format!("signal_{}", signal as i32), start, &["--settle=0"], &service);
+        running.pipe("go");
+        running.serves(1);
+        running.word("go", "");
+        running.ends_by(signal);
+        running.err.expect(&format!("generation 1 served and was killed (Result=signal, status={signal})"));
+    }
+}
+
+fn one_that_never_was_ready_passes_its_status_on(start: Start) {
+    for (status, code) in [(3, 3), (0, 1)] {
+        let mut running = Running::start(&format!("never_{status}"), start, &[], &format!("sys.exit({status})"));
+        running.ends_with(code);
+        running.err.expect("generation 1 failed (Result=");
+    }
+}
+
+fn one_that_is_not_ready_in_time_is_a_failure(start: Start) {
+    let mut running = Running::start("not_in_time", start, &["--ready-timeout=200ms"], "serve()");
+    running.ends_with(1);
+    running.err.expect("generation 1 failed (Result=timeout) while starting");
+}
+
+fn one_that_serves_and_dies_later_is_noticed(start: Start) {
+    let service = "notify('READY=1')\nif GENERATION == 1: serve()\nwait_for_word('go'); sys.exit(9)";
+    let mut running = Running::start("dies_later", start, &["--settle=0"], service);
+    running.pipe("go");
+    running.serves(1);
+    running.roll(2);
+    running.word("go", "");
+    running.ends_with(9);
+}
+
+const STUBBORN: &str = "on(signal.SIGTERM)\nnotify('READY=1')\nserve()";
+
+fn a_second_stop_kills(start: Start) {
+    let mut running = Running::start("second_stop", start, &["--settle=0", "--shutdown-timeout=infinity"], STUBBORN);
+    running.serves(1);
+    running.send(SIGTERM);
+    running.out.expect("1 SIGTERM");
+    running.kill();
+    running.ends_with(0);
+}
+
+fn one_that_does_not_stop_in_time_is_killed(start: Start) {
+    let mut running = Running::start("stop_timeout", start, &["--settle=0", "--shutdown-timeout=200ms"], STUBBORN);
+    running.serves(1);
+    running.roll(2);
+    running.out.expect("1 SIGTERM");
+    running.services_are(1);
+    running.send(SIGTERM);
+    running.out.expect("2 SIGTERM");
+    running.ends_with(0);
+}
+
+/// Processes without a tie to their generation: by parent, session, group, environment or open files. One of them goes when it
+/// is asked to, one has to be killed.
+const WITH_DAEMONS: &str = "\
+def gentle():
+    signal.signal(signal.SIGTERM, lambda *_: (say('gentle goes', GENERATION), os._exit(0)))
+def stubborn():
+    os.execve('/bin/sh', ['sh', '-c', 'trap \"\" TERM; (trap \"\" TERM; while :; do sleep 1000; done) & exec >/dev/null 2>&1; while :; do wait; done'], {})
+daemon(serve, gentle)
+daemon(stubborn)
+say('daemons of', GENERATION)
+";
+
+fn are_gone(these: &[Pid]) -> bool {
+    these.iter().all(|pid| kill(*pid, None).is_err())
+}
+
+fn all_that_has_come_of_a_generation_goes_with_it(start: Start) {
+    let service = format!("{WITH_DAEMONS}notify('READY=1')\nserve()");
+    let mut running = Running::start("all_goes", start, &["--settle=0", "--shutdown-timeout=500ms"], &service);
+    running.serves(1);
+    running.out.expect("daemons of 1");
+    let first = running.with_daemons();
+    running.roll(2);
+    running.out.expect("daemons of 2");
+    running.out.expect("gentle goes 1");
+    running.wait_for("the end of the first generation", || are_gone(&first).then_some(()));
+    let second = running.with_daemons();
+    running.stop();
+    assert!(are_gone(&second));
+}
+
+fn all_that_is_left_by_a_death_goes_with_it(start: Start) {
+    let service = format!("{WITH_DAEMONS}notify('READY=1')\nwait_for_word('go')\nsys.exit(5)");
+    let mut running = Running::start("left_by_death", start, &["--settle=0", "--shutdown-timeout=500ms"], &service);
+    running.pipe("go");
+    running.serves(1);
+    running.out.expect("daemons of 1");
+    let all = running.with_daemons();
+    running.word("go", "");
+    running.ends_with(5);
+    running.out.expect("gentle goes 1");
+    assert!(are_gone(&all));
+}
+
+/// Each lives for a moment only, and leaves another one.
+fn one_that_makes_ever_new_processes_is_killed(start: Start) {
+    let service = "\
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def run():
+    while True:
+        if os.fork(): os._exit(0)
+        os.setsid()
+        time.sleep(0.002)
+for _ in range(5): daemon(run)
+notify('READY=1')
+while True: signal.pause()";
+    let mut running = Running::start("ever_new", start, &["--settle=0", "--shutdown-timeout=100ms"], service);
+    running.serves(1);
+    running.send(SIGTERM);
+    running.ends_with(0);
+}
+
+fn each_signal_to_stop_stops(start: Start) {
+    for signal in [SIGTERM, SIGINT, Signal::SIGQUIT] {
+        let service = "on(signal.SIGINT, signal.SIGQUIT)\nsignal.signal(signal.SIGTERM, lambda *_: (say('asked'), sys.exit(0)))\nnotify('READY=1')\nserve()";
+        let mut running = Running::start(&format!("stop_{}", signal as i32), start, &["--settle=0"], service);
+        running.serves(1);
+        running.send(signal);
+        running.ends_with(0);
+        assert_eq!(running.out.rest(), ["asked"]);
+    }
+}
+
+fn what_its_terminal_signals_is_for_procroll(start: Start) {
+    use std::os::unix::process::CommandExt;
+    let service = "on(signal.SIGINT)\nsignal.signal(signal.SIGTERM, lambda *_: (say('asked'), sys.exit(0)))\nnotify('READY=1')\nserve()";
+    let mut running = Running::start_with("terminal", start, &["--settle=0"], service, |command| {
+        command.process_group(0);
+    });
+    running.serves(1);
+    killpg(getpgid(Some(running.pid())).expect("a group"), SIGINT).expect("a group");
+    running.ends_with(0);
+    assert_eq!(running.out.rest(), ["asked"]);
+}
+
+fn a_keeper_that_is_killed_takes_its_generation_along(start: Start) {
+    let service = format!("{WITH_DAEMONS}notify('READY=1')\nserve()");
+    let mut running = Running::start("keeper", start, &["--settle=0"], &service);
+    running.serves(1);
+    running.out.expect("daemons of 1");
+    let all = running.with_daemons();
+    kill(all[0], SIGKILL).expect("the keeper");
+    running.ends_by(SIGKILL);
+    running.err.expect("the keeper of generation 1 was killed, so all of it is");
+    // Without one it is somebody else who reaps them.
+    running.wait_for("their end", || are_gone(&all).then_some(()));
+}
+
+/// Nothing that serves stops for want of procroll.
+#[test]
+fn a_generation_serves_on_if_procroll_is_killed() {
+    let mut running =
+        Running::start("serves_on", PLAIN, &["--settle=0"], "on(signal.SIGUSR1)\nnotify('READY=1')\nserve()");
+    running.serves(1);
+    let [keeper, service] = running.descendants()[..] else { panic!("a keeper and a service") };
+    running.send(SIGKILL);
+    running.has_gone();
+    kill(service, Signal::SIGUSR1).expect("the service");
+    running.out.expect("1 SIGUSR1");
+    kill(service, SIGTERM).expect("the service");
+    running.wait_for("the end of the keeper", || kill(keeper, None).is_err().then_some(()));
+    fs::remove_dir_all(running.folder.join("tmp")).expect("what it could not remove");
+}
+
+impl Running {
+    /// All that descends from procroll once that are a keeper, a service, and what it has started as above.
+    fn with_daemons(&self) -> Vec<Pid> {
+        self.wait_for("daemons", || Some(self.descendants()).filter(|all| all.len() == 6))
+    }
+
+    /// All that descends from procroll now, whoever that is, its keeper first.
+    pub fn descendants(&self) -> Vec<Pid> {
+        let mut found = vec![self.pid()];
+        let mut next = 0;
+        while let Some(pid) = found.get(next) {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            found.extend(children.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw));
+            next += 1;
+        }
+        found.split_off(1)
+    }
+}

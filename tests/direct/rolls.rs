@@ -1,0 +1,210 @@
+//! Rolls, and what must not become of them.
+
+use nix::sys::signal::Signal::{self, SIGHUP, SIGTERM};
+
+use crate::both_ways;
+use crate::harness::{Running, Start};
+
+both_ways! {
+    the_new_one_is_up_before_the_old_one_goes
+    a_failed_roll_keeps_the_old_one
+    an_exit_is_not_readiness
+    one_that_dies_while_it_settles_fails_the_roll
+    one_that_is_never_ready_fails_the_roll
+    a_command_that_is_gone_fails_the_roll
+    no_reload_of_a_storm_is_lost_and_rolls_never_overlap
+    a_stop_in_a_roll_stops_everything
+    a_stop_before_anything_serves_is_heard
+    a_stop_behind_a_storm_is_heard
+    old_generations_do_not_pile_up
+    the_old_one_may_die_in_a_roll
+    what_two_cannot_have_is_handed_over
+}
+
+/// Says what happens to it.
+const TELLS: &str = "\
+def ends(*_): say('down', GENERATION); sys.exit(0)
+signal.signal(signal.SIGTERM, ends)
+say('up', GENERATION)
+notify('READY=1')
+serve()";
+
+fn the_new_one_is_up_before_the_old_one_goes(start: Start) {
+    let mut running = Running::start("up_before", start, &["--settle=100ms"], TELLS);
+    running.up.expect("READY=1");
+    running.send(SIGHUP);
+    running.up.expect("RELOADING=1");
+    running.up.expect("READY=1");
+    running.services_are(1);
+    running.send(SIGTERM);
+    running.up.expect("STOPPING=1");
+    running.ends_with(0);
+    assert_eq!(running.out.rest(), ["up 1", "up 2", "down 1", "down 2"]);
+}
+
+/// Generation 2 does this. 1 serves on, with not a single signal, and 3 takes over.
+fn fails(test: &str, start: Start, options: &[&str], second: &str, reason: &str) {
+    let service = format!("if GENERATION == 2:\n    {second}\n{TELLS}");
+    let mut running = Running::start(test, start, options, &service);
+    running.serves(1);
+    running.send(SIGHUP);
+    let why = running.err.expect("Roll failed");
+    assert!(why.starts_with("procroll: Roll failed, generation 1 serves on: ") && why.contains(reason), "{why}");
+    running.up.expect("RELOADING=1");
+    assert!(running.up.expect("last roll failed").starts_with("STATUS=generation 1 (main PID "));
+    running.up.expect("READY=1");
+    running.services_are(1);
+    assert_eq!(running.out.so_far().last().map(String::as_str).filter(|line| line.starts_with("down 1")), None);
+    running.roll(3);
+    running.stop();
+}
+
+fn a_failed_roll_keeps_the_old_one(start: Start) {
+    fails(
+        "a_failed_roll",
+        start,
+        &["--settle=0"],
+        "sys.exit(3)",
+        "generation 2 failed (Result=exit-code, status=3) while starting",
+    );
+}
+
+fn an_exit_is_not_readiness(start: Start) {
+    fails("an_exit", start, &["--settle=0"], "sys.exit(0)", "generation 2 failed (Result=protocol) while starting");
+}
+
+fn one_that_dies_while_it_settles_fails_the_roll(start: Start) {
+    let second = "notify('READY=1'); os.kill(os.getpid(), signal.SIGSEGV)";
+    let reason = "generation 2 was killed (Result=signal, status=SIGSEGV) while settling";
+    fails("dies_settling", start, &["--settle=10s"], second, reason);
+}
+
+fn one_that_is_never_ready_fails_the_roll(start: Start) {
+    let reason = "generation 2 failed (Result=timeout) while starting";
+    // Generation 1 has to be ready in that time, too.
+    fails("never_ready", start, &["--settle=0", "--ready-timeout=3s"], "serve()", reason);
+}
+
+fn a_command_that_is_gone_fails_the_roll(start: Start) {
+    let mut running = Running::start_program("command_gone", start, &["--settle=0"], TELLS);
+    running.serves(1);
+    let program = running.folder.join("program");
+    let aside = running.folder.join("aside");
+    std::fs::rename(&program, &aside).expect("aside");
+    running.send(SIGHUP);
+    let why = running.err.expect("Roll failed");
+    assert!(why.contains("the command ./program can't be executed: No such file or directory (os error 2)"), "{why}");
+    std::fs::rename(&aside, &program).expect("back");
+    running.roll(3);
+    running.stop();
+}
+
+fn no_reload_of_a_storm_is_lost_and_rolls_never_overlap(start: Start) {
+    let mut running = Running::start("a_storm", start, &["--settle=0"], TELLS);
+    running.serves(1);
+    for _ in 0..200 {
+        running.send(SIGHUP);
+    }
+    let last = running.wait_for("the end of the storm", || {
+        let status = running.up.so_far().into_iter().rfind(|line| line.starts_with("STATUS="))?;
+        let number = status.strip_prefix("STATUS=generation ")?.split(' ').next()?.parse::<u32>().ok()?;
+        (number >= 2 && !status.contains(';')).then_some(number)
+    });
+    running.stop();
+    let lines = running.out.rest();
+    let all = |word: &str| (1..=last).map(|number| format!("{word} {number}")).collect::<Vec<_>>();
+    assert_eq!(lines.iter().filter(|line| line.starts_with("up")).cloned().collect::<Vec<_>>(), all("up"));
+    for number in 1..=last {
+        let at = |line: String| lines.iter().position(|one| *one == line);
+        assert!(number == last || at(format!("up {}", number + 1)) < at(format!("down {number}")), "{lines:?}");
+        assert!(at(format!("down {number}")).is_some(), "{lines:?}");
+    }
+}
+
+fn a_stop_in_a_roll_stops_everything(start: Start) {
+    let service = format!("if GENERATION == 2:\n    say('up 2')\n    serve()\n{TELLS}");
+    let mut running = Running::start("stop_in_roll", start, &["--settle=0", "--ready-timeout=infinity"], &service);
+    running.serves(1);
+    running.send(SIGHUP);
+    running.out.expect("up 2");
+    running.send(SIGHUP);
+    running.stop();
+    assert_eq!(running.out.rest(), ["down 1"]);
+}
+
+fn a_stop_before_anything_serves_is_heard(start: Start) {
+    let mut running = Running::start("stop_early", start, &["--ready-timeout=infinity"], "say('up'); serve()");
+    running.out.expect("up");
+    running.stop();
+}
+
+fn a_stop_behind_a_storm_is_heard(start: Start) {
+    let mut running = Running::start("stop_behind", start, &["--settle=10s"], TELLS);
+    running.out.expect("up 1");
+    for _ in 0..50 {
+        running.send(SIGHUP);
+    }
+    running.stop();
+}
+
+fn old_generations_do_not_pile_up(start: Start) {
+    let service = "signal.signal(signal.SIGTERM, lambda *_: say('asked', GENERATION))\nnotify('READY=1')\nif GENERATION > 3: serve()\n\
+        wait_for_word('go%d' % GENERATION)";
+    let options = ["--settle=0", "--max-stopping=2", "--shutdown-timeout=infinity"];
+    let mut running = Running::start("pile_up", start, &options, service);
+    for pipe in ["go1", "go2", "go3"] {
+        running.pipe(pipe);
+    }
+    running.serves(1);
+    running.roll(2);
+    running.roll(3);
+    running.out.expect("asked 2");
+    running.send(SIGHUP);
+    running.up.expect("the next roll waits for one of them to end");
+    running.word("go1", "");
+    running.serves(4);
+    running.word("go2", "");
+    running.word("go3", "");
+    running.services_are(1);
+    running.send(SIGTERM);
+    running.out.expect("asked 4");
+    running.kill();
+    running.ends_with(0);
+}
+
+fn the_old_one_may_die_in_a_roll(start: Start) {
+    let service = "if GENERATION == 2:\n    say('up')\n    wait_for_word('go')\nnotify('READY=1')\nserve()";
+    let mut running = Running::start("old_dies", start, &["--settle=0"], service);
+    running.pipe("go");
+    running.serves(1);
+    running.send(SIGHUP);
+    running.out.expect("up");
+    running.send(Signal::SIGUSR1);
+    running.services_are(1);
+    running.word("go", "");
+    running.serves(2);
+    running.stop();
+}
+
+/// A lock that only one can have.
+const LOCKS: &str = "\
+import fcntl, os
+lock = open(os.environ['FOLDER'] + '/lock', 'w')
+fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+";
+
+fn what_two_cannot_have_is_handed_over(start: Start) {
+    let service = format!("{LOCKS}if GENERATION == 3: sys.exit(5)\n{TELLS}");
+    let mut running = Running::start("handover", start, &["--settle=100ms", "--strategy=handover"], &service);
+    running.serves(1);
+    running.send(SIGHUP);
+    running.serves(2);
+    // 3 fails, so there is one more of what 2 was.
+    running.send(SIGHUP);
+    let why = running.err.expect("Roll failed");
+    assert!(why.contains("generation 3 exited with status 5") || why.contains("status=5"), "{why}");
+    running.services_are(1);
+    running.send(SIGTERM);
+    running.ends_with(0);
+    assert_eq!(running.out.rest(), ["up 1", "down 1", "up 2", "down 2", "up 4", "down 4"]);
+}

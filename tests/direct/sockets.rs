@@ -1,0 +1,83 @@
+//! A service that shares its port with its successor (SO_REUSEPORT), under load.
+
+use crate::harness::{Running, Start};
+
+/// A namespace of the network in which the kernel hands what is queued on a socket that closes to another one of the port.
+const OWN_NETWORK: Start = Start {
+    before: &[
+        "unshare",
+        "--net",
+        "--",
+        "sh",
+        "-c",
+        "ip link set lo up && echo 1 >/proc/sys/net/ipv4/tcp_migrate_req && exec \"$@\"",
+        "sh",
+    ],
+    form: &["run"],
+    is_first: false,
+};
+
+const SERVER: &str = "\
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+listener.bind(('127.0.0.1', 8080))
+listener.listen(512)
+listener.settimeout(0.01)
+going = []
+signal.signal(signal.SIGTERM, lambda *_: going.append(True))
+notify('READY=1')
+while not going:
+    try:
+        client, _ = listener.accept()
+    except TimeoutError:
+        continue
+    client.settimeout(30)
+    client.recv(100)
+    client.sendall(b'%d' % GENERATION)
+    client.close()
+";
+
+const LOAD: &str = "\
+import socket, sys
+answers, failures = {}, []
+while True:
+    try:
+        with socket.create_connection(('127.0.0.1', 8080), 30) as server:
+            server.sendall(b'GET')
+            answer = server.recv(10)
+            if not answer: raise OSError('no answer')
+    except OSError as error:
+        failures.append(str(error))
+        continue
+    finally:
+        if len(failures) > 9: break
+    answers[answer] = answers.get(answer, 0) + 1
+    if answer == b'11': break
+print(sum(answers.values()), len(answers), failures, flush=True)
+";
+
+#[test]
+fn nobody_notices_ten_rolls_of_a_port_that_is_shared() {
+    let mut running = Running::start("reuseport", OWN_NETWORK, &["--settle=50ms"], SERVER);
+    running.serves(1);
+    let mut clients: Vec<_> = (0..4)
+        .map(|_| {
+            let mut command = std::process::Command::new("nsenter");
+            command.args(["--target", &running.pid().to_string(), "--net", "--", "python3", "-c", LOAD]);
+            command.stdout(std::process::Stdio::piped()).spawn().expect("a client")
+        })
+        .collect();
+    for generation in 2..12 {
+        running.roll(generation);
+    }
+    for client in clients.drain(..) {
+        let output = client.wait_with_output().expect("a client");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut words = text.split(' ');
+        let (answers, generations) = (words.next(), words.next());
+        assert!(answers.and_then(|answers| answers.parse::<u32>().ok()).is_some_and(|answers| answers > 100), "{text}");
+        assert!(generations.and_then(|count| count.parse::<u32>().ok()).is_some_and(|count| count >= 2), "{text}");
+        assert!(text.ends_with(" []\n"), "{text}");
+    }
+    running.stop();
+}
