@@ -1,0 +1,126 @@
+//! Successors that don't take over: the old one goes on, says why, and can be replaced by a good one.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::Running;
+
+/// The descriptor of a successor, as Python has it.
+const SPEAK: &str = "#!/usr/bin/python3\nimport os, socket, signal\n\
+    channel = socket.socket(fileno=int(os.environ['PROCROLL_ROLLOVER'].split(':')[0]))\n";
+
+fn goes_on(test: &str, spoil: impl Fn(&Running), reasons: &[&str]) {
+    let mut program = Running::start(test, &["start=500"]);
+    // What went wrong once may go wrong again.
+    for _ in 0..2 {
+        spoil(&program);
+        let reason = program.fails();
+        for part in reasons {
+            assert!(reason.contains(part), "no {part:?} in {reason:?}");
+        }
+        assert_eq!(reason.lines().count(), 1);
+    }
+    program.put_back();
+    let new = program.roll();
+    assert_eq!(program.processes(), [new]);
+    program.send(Signal::SIGTERM);
+    program.is_gone();
+}
+
+fn script_goes_on(test: &str, script: &str, reasons: &[&str]) {
+    goes_on(test, |program| program.replace(script), reasons);
+}
+
+#[test]
+fn no_file_at_the_path() {
+    let spoil = |program: &Running| drop(fs::remove_file(&program.path));
+    let path = "no_file_at_the_path/program: No such file or directory (os error 2). Put a program there";
+    goes_on("no_file_at_the_path", spoil, &["can't execute /", path]);
+}
+
+#[test]
+fn a_file_that_is_not_executable() {
+    let spoil = |program: &Running| {
+        program.replace("#!/bin/sh\n");
+        fs::set_permissions(&program.path, fs::Permissions::from_mode(0o644)).expect("a mode");
+    };
+    goes_on("a_file_that_is_not_executable", spoil, &["Permission denied (os error 13)"]);
+}
+
+#[test]
+fn a_file_that_is_no_program() {
+    script_goes_on("a_file_that_is_no_program", "half a download", &["Exec format error (os error 8)"]);
+}
+
+#[test]
+fn one_that_dies_at_once() {
+    let script = "#!/bin/sh\nexit 3\n";
+    script_goes_on("one_that_dies_at_once", script, &["has ended before it took over (exit status 3)"]);
+}
+
+#[test]
+fn one_that_a_signal_ends() {
+    let script = "#!/bin/sh\nkill -SEGV $$\n";
+    script_goes_on("one_that_a_signal_ends", script, &["has ended before it took over (signal 11)"]);
+}
+
+#[test]
+fn one_that_never_waits() {
+    let script = "#!/bin/sh\nexec sleep 1000\n";
+    script_goes_on("one_that_never_waits", script, &["has not taken over within 500ms, and was killed"]);
+}
+
+#[test]
+fn one_that_closes_its_descriptor() {
+    let script = format!("{SPEAK}channel.close()\nsignal.pause()\n");
+    script_goes_on("one_that_closes_its_descriptor", &script, &["has not taken over within 500ms"]);
+}
+
+#[test]
+fn one_that_says_something_else() {
+    for (number, said) in ["b'\\0'", "b'asks '", "b'asked'", "b'x' * 65536"].iter().enumerate() {
+        let script = format!("{SPEAK}channel.send({said})\nsignal.pause()\n");
+        let test = format!("one_that_says_something_else_{number}");
+        script_goes_on(&test, &script, &["does not speak as procroll::rollover::wait() does, and was killed"]);
+    }
+}
+
+#[test]
+fn one_that_dies_between_its_two_words() {
+    let script = format!("{SPEAK}channel.send(b'asks')\nassert channel.recv(64) == b'go'\nos._exit(4)\n");
+    script_goes_on("one_that_dies_between_its_two_words", &script, &["has ended before it took over (exit status 4)"]);
+}
+
+#[test]
+fn one_that_hangs_between_its_two_words() {
+    let script = format!("{SPEAK}channel.send(b'asks')\nassert channel.recv(64) == b'go'\nsignal.pause()\n");
+    script_goes_on("one_that_hangs_between_its_two_words", &script, &["has not taken over within 500ms"]);
+}
+
+#[test]
+fn one_that_a_program_has_reaped_already_is_none() {
+    let mut program =
+        Running::start_by("one_that_a_program_has_reaped_already_is_none", "exec env --ignore-signal=CHLD \"$0\"");
+    program.replace("#!/bin/sh\nexit 3\n");
+    let reason = program.fails();
+    assert!(reason.contains("has ended before it took over (nobody but its reaper knows how)"), "{reason}");
+    program.put_back();
+    program.roll();
+}
+
+#[test]
+fn a_predecessor_that_is_killed_meanwhile_is_gone() {
+    let mut program = Running::start("a_predecessor_that_is_killed_meanwhile_is_gone", &[]);
+    let old = program.pid();
+    fs::rename(&program.path, program.path.with_extension("good")).expect("another name");
+    program.replace("#!/bin/sh\nmkfifo \"$0.go\"; echo there; read -r line <\"$0.go\"\nexec \"$0.good\"\n");
+    program.send(Signal::SIGHUP);
+    program.expect("there");
+    program.send(Signal::SIGKILL);
+    fs::write(program.path.with_extension("go"), "\n").expect("a pipe");
+    let new = program.waited();
+    assert_ne!(new, old);
+    assert_eq!(program.processes(), [new]);
+}
