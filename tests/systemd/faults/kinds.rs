@@ -1,0 +1,143 @@
+//! What may go wrong, and what it excuses.
+//!
+//! A fault is a script of a shell in the machine. It finds `$number` of the generation that serves, the main processes
+//! `$serving` of that and `$procroll` of the wrapper, and a few words of [`WORDS`]; `LASTS` is a number of seconds that is
+//! drawn for it. It ends when what it did has had its effect.
+
+use Excuse::*;
+
+/// A fault.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What goes wrong.
+    pub name: &'static str,
+    /// How that is done.
+    pub script: &'static str,
+    /// What needs not hold in its step.
+    pub excuses: &'static [Excuse],
+}
+
+/// What a fault does that nobody could keep from having consequences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excuse {
+    /// It kills processes that may have accepted a request.
+    Kills,
+    /// It ends a generation that serves, or that may serve by then; procroll ends with it, and is started anew.
+    Ends,
+    /// A reload may fail that would have succeeded.
+    Fails,
+    /// It kills procroll, which leaves all else as it is.
+    Crashes,
+    /// It asks for rolls itself.
+    Rolls,
+    /// It stops the service.
+    Stops,
+    /// It starts the service, whatever has stopped it.
+    Starts,
+}
+
+/// What the scripts are made of.
+pub const WORDS: &str = r#"
+main() { systemctl show --property=MainPID --value "$1"; }
+# Has a process terminated, and waits for its end, unless it ignores that.
+terminate() { if [ "$1" != 0 ] && kill "$1"; then for _ in $(seq 100); do [ -d "/proc/$1" ] && sleep 0.02; done; fi; }
+signal() { systemctl kill --kill-whom=main --signal="$1" web; }
+old() { echo "web@$number"; }
+new() { echo "web@$((number + 1))"; }
+# Waits until the old one is on its way out, for as long as it takes to be.
+drains() { for _ in $(seq 50); do [ "$(systemctl is-active "$(old)")" != deactivating ] || break; sleep 0.02; done; }
+# A reload that somebody asks for meanwhile takes the place of a stop: then systemctl does not wait for its end.
+stop() { until systemctl stop web && systemctl is-active web | grep -qE 'inactive|failed'; do sleep 0.05; done; }
+take() { systemd-run --quiet --collect --description="Somebody's" --unit="$1" sleep infinity; }
+untake() {
+    until list=$(systemctl list-units --plain --no-legend 'web@*') && ! echo "$list" | grep -q "Somebody's"; do
+        systemctl stop $(echo "$list" | grep "Somebody's" | cut -d ' ' -f 1)
+        sleep 0.1
+    done
+}
+repeat() { count=$1; shift; while [ "$count" != 0 ]; do "$@"; count=$((count - 1)); done; }
+"#;
+
+const fn fault(name: &'static str, script: &'static str, excuses: &'static [Excuse]) -> Fault {
+    Fault { name, script, excuses }
+}
+
+/// All of them.
+pub const FAULTS: &[Fault] = &[
+    fault("nothing", "true", &[]),
+    // A restless systemd.
+    fault("daemon-reload", "systemctl daemon-reload", &[]),
+    fault("daemon-reload again and again", "repeat 10 systemctl daemon-reload", &[]),
+    fault("daemon-reexec", "systemctl daemon-reexec", &[Fails]),
+    fault("daemon-reexec again and again", "repeat 5 systemctl daemon-reexec", &[Fails]),
+    fault("reset-failed", "systemctl reset-failed", &[]),
+    fault("somebody takes the next two names", "take $(new); take web@$((number + 2)); sleep LASTS; untake", &[]),
+    fault(
+        "/run is full",
+        "mount -o remount,size=$(($(df --output=used -k /run | tail -n 1)))k /run; sleep LASTS; mount -o remount,size=50% /run",
+        &[Fails],
+    ),
+    // The bus.
+    fault("the bus restarted", "systemctl restart dbus.service", &[Fails]),
+    fault(
+        "the bus restarted twice",
+        "systemctl restart dbus.service; sleep LASTS; systemctl restart dbus.service",
+        &[Fails],
+    ),
+    fault(
+        "no bus for a while",
+        "systemctl stop dbus.socket dbus.service; sleep LASTS; systemctl start dbus.socket dbus.service",
+        &[Fails],
+    ),
+    fault("the bus out of connections", "crowd LASTS", &[Fails]),
+    // Crowds.
+    fault("five reloads at once", "for _ in 1 2 3 4 5; do systemctl reload web & done; wait", &[Rolls]),
+    fault("a hundred reloads at once", "for _ in $(seq 100); do systemctl reload web & done; wait", &[Rolls]),
+    fault("ten HUPs", "repeat 10 kill -HUP $procroll", &[Rolls]),
+    fault("300 HUPs", "repeat 300 kill -HUP $procroll", &[Rolls]),
+    // procroll.
+    fault("procroll executed anew", "signal RTMIN+25", &[]),
+    fault("procroll executed anew three times", "repeat 3 signal RTMIN+25", &[]),
+    fault("procroll stopped by SIGSTOP", "signal STOP; sleep LASTS; signal CONT", &[]),
+    fault(
+        "procroll frozen",
+        "systemctl freeze web; sleep LASTS; for _ in $(seq 30); do systemctl thaw web && break; sleep 0.1; done",
+        &[Fails],
+    ),
+    fault("procroll killed", "signal KILL", &[Crashes, Fails]),
+    fault(
+        "procroll killed, and the next one as it begins",
+        "signal KILL; for _ in $(seq 200); do next=$(main web); [ $next = 0 ] || [ $next = $procroll ] || break; done; \
+         sleep 0.0$((next % 10)); signal KILL",
+        &[Crashes, Fails],
+    ),
+    // The candidate, which may serve by then.
+    fault("the candidate killed", "systemctl kill --signal=KILL $(new)", &[Kills, Ends, Fails]),
+    fault("the candidate terminated", "terminate $(main $(new))", &[Ends, Fails]),
+    fault("the candidate stopped", "systemctl stop $(new)", &[Ends, Fails]),
+    fault("the candidate restarted", "systemctl restart $(new)", &[Ends, Fails]),
+    fault(
+        "the candidate frozen",
+        "systemctl freeze $(new); sleep LASTS; for _ in $(seq 30); do systemctl thaw $(new) && break; sleep 0.1; done",
+        &[],
+    ),
+    // The one that serves, at first.
+    fault("the serving one killed", "systemctl kill --signal=KILL $(old)", &[Kills, Ends, Fails]),
+    fault("the serving one's main process killed", "kill -KILL $serving", &[Kills, Ends, Fails]),
+    fault("the serving one terminated", "terminate $serving", &[Ends, Fails]),
+    fault("the serving one stopped", "systemctl stop $(old)", &[Ends, Fails]),
+    fault("the serving one restarted", "systemctl restart $(old)", &[Ends, Fails]),
+    fault(
+        "the serving one frozen",
+        "systemctl freeze $(old); sleep LASTS; for _ in $(seq 30); do systemctl thaw $(old) && break; sleep 0.1; done",
+        &[],
+    ),
+    // The same one, on its way out. Without a roll it serves on.
+    fault("the draining one killed", "drains; systemctl kill --signal=KILL $(old)", &[Kills, Ends, Fails]),
+    fault("the draining one stopped", "drains; systemctl stop $(old)", &[Ends, Fails]),
+    fault("the draining one restarted", "drains; systemctl restart $(old)", &[Ends, Fails]),
+    // The service.
+    fault("the service stopped", "stop", &[Stops, Fails]),
+    fault("the service stopped and started", "systemctl stop web; systemctl start web", &[Ends, Fails, Starts]),
+    fault("the service restarted", "systemctl restart web", &[Ends, Fails, Starts]),
+];

@@ -1,0 +1,249 @@
+//! Faults, one after the other, of a service under load: a seeded sequence of rolls and of what may go wrong beside
+//! them. After each, what procroll promises is looked at from outside: units, processes, files, answers.
+//!
+//! `PROCROLL_FAULTS=1000 PROCROLL_SEED=7 cargo test --test systemd -- --nocapture faults::` tries more of them, and
+//! others. Each systemd has a table at the end. A breach tells the seed, and what was done last as scripts of a shell.
+//!
+//! [`kinds`] is what may go wrong and [`payloads`] what is rolled to, both to be added to; [`world`] is the machine and
+//! what is seen of it, [`clients`] who asks the service, and [`checks`] what has to hold.
+
+mod checks;
+mod clients;
+mod kinds;
+mod payloads;
+mod world;
+
+use std::env;
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use crate::machine::{Answers, Machine};
+use clients::Clients;
+use kinds::{Excuse, FAULTS, Fault};
+use payloads::{BROKEN, GOOD, Payload};
+use world::{Seen, World};
+
+on_each_systemd!(a_service_comes_through_faults);
+
+/// How many a run of all tests tries.
+const FEW: u64 = 20;
+
+/// How long a step takes at the most before a fault begins or the reload is asked for, in milliseconds: a roll takes
+/// about that long.
+const SPREAD: u64 = 700;
+
+/// How long a fault lasts that has an end, in milliseconds.
+const LASTS: u64 = 1200;
+
+fn a_service_comes_through_faults(machine: &Machine) {
+    let number = |name: &str| env::var(name).ok().map(|value| value.parse::<u64>().expect(name));
+    let seed = number("PROCROLL_SEED").unwrap_or(1);
+    let count = number("PROCROLL_FAULTS").unwrap_or(FEW);
+    let mut run = Run::begin(machine, seed);
+    while run.tries.iter().sum::<u64>() < count {
+        run.step();
+    }
+    println!("{}", run.table());
+}
+
+/// Numbers that look like chance and are the same for the same seed: xorshift64.
+struct Chance(u64);
+
+impl Chance {
+    fn from(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+
+    fn one<T>(&mut self, of: &'static [T]) -> &'static T {
+        &of[self.below(of.len() as u64) as usize]
+    }
+}
+
+/// One step: the service is to roll, or not, and meanwhile something goes wrong.
+pub struct Step {
+    /// What it is rolled to; nothing is asked for if there is none.
+    roll: Option<&'static Payload>,
+    /// One or two of them, each at a time of its own.
+    faults: Vec<&'static Fault>,
+}
+
+impl Step {
+    fn draw(chance: &mut Chance) -> Self {
+        let roll = match chance.below(6) {
+            0 => None,
+            1 | 2 => Some(chance.one(BROKEN)),
+            _ => Some(chance.one(GOOD)),
+        };
+        loop {
+            let faults = (0..=chance.below(3) / 2).map(|_| chance.one(FAULTS)).collect();
+            let step = Self { roll, faults };
+            // With a unit that does not work nothing could serve.
+            if !step.is_broken() || !step.may(Excuse::Ends) {
+                return step;
+            }
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        self.roll.is_some_and(|payload| BROKEN.contains(payload))
+    }
+
+    fn may(&self, excuse: Excuse) -> bool {
+        self.faults.iter().any(|fault| fault.excuses.contains(&excuse))
+    }
+}
+
+/// The run of a machine through its faults.
+pub struct Run<'a> {
+    world: World<'a>,
+    clients: Clients,
+    chance: Chance,
+    seed: u64,
+    began: Instant,
+    first: Seen,
+    now: Seen,
+    /// How often each of [`FAULTS`] has been tried.
+    tries: Vec<u64>,
+    /// The scripts of the steps so far.
+    done: Vec<String>,
+    answers: Answers,
+    /// What procroll takes of memory at the most, in KiB.
+    most_memory: u64,
+}
+
+impl<'a> Run<'a> {
+    fn begin(machine: &'a Machine, seed: u64) -> Self {
+        let mut world = World::new(machine);
+        let first = world.start().unwrap_or_else(|why| panic!("{why}\n{}", world.story()));
+        let clients = Clients::start(machine);
+        Self {
+            world,
+            clients,
+            chance: Chance::from(seed),
+            seed,
+            began: Instant::now(),
+            now: first.clone(),
+            first,
+            tries: vec![0; FAULTS.len()],
+            done: Vec::new(),
+            answers: Answers::default(),
+            most_memory: 0,
+        }
+    }
+
+    fn step(&mut self) {
+        let step = Step::draw(&mut self.chance);
+        let before = self.now.clone();
+        let payload_before = self.world.payload;
+        if let Some(payload) = step.roll {
+            self.world.write(payload);
+        }
+        let script = self.script(&step, &before);
+        self.done.push(script.clone());
+        if step.may(Excuse::Stops) {
+            // They would start it anew by its socket.
+            self.clients.pause();
+        }
+        let said = self.world.shell.run(&script).unwrap_or_else(|| self.breach("the step does not end"));
+        let succeeded = said.iter().find_map(|line| line.strip_prefix("reload ")).map(|status| status == "0");
+        if step.may(Excuse::Stops) {
+            if !step.may(Excuse::Starts) {
+                self.nothing_is_left(&step);
+            }
+            if step.is_broken() {
+                self.world.write_again(payload_before, before.mark);
+            }
+            self.world.shell.run("systemctl start web");
+            self.clients.resume();
+        } else if step.is_broken() {
+            // Whatever was asked for of it is over, and nothing else may come of it.
+            self.settled();
+            self.world.write_again(payload_before, before.mark);
+        }
+        let after = self.settled();
+        let after = self.the_service_is_as_it_should_be(&step, succeeded, &before, after);
+        self.answers_are_as_they_should_be(&step, &before, &after);
+        self.nothing_is_left_over(&after);
+        self.now = after;
+        for fault in &step.faults {
+            let kind = FAULTS.iter().position(|one| one == *fault).expect("one of them");
+            self.tries[kind] += 1;
+        }
+    }
+
+    /// What the shell does of a step: all of it at once, each at its time.
+    fn script(&mut self, step: &Step, before: &Seen) -> String {
+        let mut script = String::new();
+        let _ = writeln!(script, "# from {} (main PID {}) with mark {}", before.unit, before.pid, before.mark);
+        let _ = writeln!(script, "number={} serving={} procroll={}", before.number(), before.pid, before.procroll);
+        let mut at = |line: &str, comment: &str, chance: &mut Chance| {
+            let seconds = |milliseconds: u64| milliseconds as f64 / 1000.0;
+            let line = line.replace("LASTS", &seconds(chance.below(LASTS)).to_string());
+            let _ = writeln!(script, "(sleep {}; {line}) & # {comment}", seconds(chance.below(SPREAD)));
+        };
+        if let Some(payload) = step.roll {
+            let comment = format!("to mark {}, {}", self.world.mark, payload.name);
+            at("systemctl reload web; echo reload $?", &comment, &mut self.chance);
+        }
+        for fault in &step.faults {
+            at(fault.script, fault.name, &mut self.chance);
+        }
+        script + "wait"
+    }
+
+    fn settled(&mut self) -> Seen {
+        let seen = self.world.settled().unwrap_or_else(|why| self.breach(&why));
+        self.most_memory = self.most_memory.max(seen.memory);
+        seen
+    }
+
+    fn breach(&self, what: &str) -> ! {
+        let last = self.done[self.done.len().saturating_sub(3)..].join("\n");
+        let version = self.world.machine.suite.version;
+        let steps = self.done.len();
+        panic!("{what}\nSeed {}, step {steps} on {version}. The last ones:\n{last}\n{}", self.seed, self.world.story())
+    }
+
+    fn hold(&self, holds: bool, what: &str) {
+        if !holds {
+            self.breach(what);
+        }
+    }
+
+    /// A line for each fault, in the same order for each systemd.
+    fn table(&self) -> String {
+        let last = &self.now;
+        let version = self.world.machine.suite.version;
+        let mut table = format!("{version} {:<46} tries breaches\n", format!("fault (seed {})", self.seed));
+        for (fault, tries) in FAULTS.iter().zip(&self.tries) {
+            let _ = writeln!(table, "{version} {:<46} {tries:>5} {:>8}", fault.name, 0);
+        }
+        let (faults, minutes) = (self.tries.iter().sum::<u64>(), self.began.elapsed().as_secs_f64() / 60.0);
+        let Answers { answered, refused, reset, unanswered } = self.answers;
+        let _ = writeln!(
+            table,
+            "{version} {faults} faults in {} steps, {:.1} a minute\n\
+             {version} {answered} requests answered; with a process that was killed {reset} were lost, without none \
+             ({refused} refused, {unanswered} not answered)\n\
+             {version} procroll's memory: {} KiB at first, {} at last, {} at the most; descriptors: {} and {}\n\
+             {version} PID 1's memory: {} KiB at first, {} at last",
+            self.done.len(),
+            faults as f64 / minutes,
+            self.first.memory,
+            last.memory,
+            self.most_memory,
+            self.first.descriptors,
+            last.descriptors,
+            self.first.memory_of_pid_1,
+            last.memory_of_pid_1,
+        );
+        table
+    }
+}
