@@ -11,17 +11,31 @@ use std::time::{Duration, Instant};
 /// How long anything may take that a test waits for. Far longer than it takes, for machines that are busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A Debian suite, and with it a version of systemd.
-#[derive(Clone, Copy, Debug)]
-pub struct Suite(pub &'static str);
+/// A Debian suite, and the version of systemd it has.
+#[derive(Debug)]
+pub struct Suite {
+    /// As Debian calls it.
+    pub name: &'static str,
+    /// `v` and its number.
+    pub version: &'static str,
+    /// Whether it knows Type=notify-reload.
+    pub notify_reload: bool,
+    /// Whether RestartMode=direct keeps a crash from units by StopPropagatedFrom=.
+    pub direct: bool,
+}
 
-/// Debian 13: systemd 257.
-pub const TRIXIE: Suite = Suite("trixie");
-/// Debian testing: systemd 262 when this was written.
-pub const FORKY: Suite = Suite("forky");
+/// Debian 12, 12 with its backports, 13, and testing when this was written.
+pub const SUITES: [Suite; 4] = [
+    Suite { name: "bookworm", version: "v252", notify_reload: false, direct: false },
+    Suite { name: "bookworm-backports", version: "v254", notify_reload: true, direct: false },
+    Suite { name: "trixie", version: "v257", notify_reload: true, direct: true },
+    Suite { name: "forky", version: "v262", notify_reload: true, direct: true },
+];
 
 /// A running machine. It is gone when this is dropped.
 pub struct Machine {
+    /// What it runs.
+    pub suite: &'static Suite,
     pid: String,
     boot: Child,
 }
@@ -37,6 +51,9 @@ pub struct Outcome {
     pub stderr: String,
 }
 
+/// What takes the place of Type=notify-reload.
+const RELOAD_BY_COMMAND: &str = "[Service]\nExecReload=+/usr/bin/procroll reload\n";
+
 fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/machine").join(name)
 }
@@ -44,10 +61,10 @@ fn script(name: &str) -> PathBuf {
 impl Machine {
     /// Boots a machine of this suite, with this procroll in it, a gunicorn application, and a payload that does as it
     /// is told.
-    pub fn boot(suite: Suite, procroll: &str) -> Self {
+    pub fn boot(suite: &'static Suite, procroll: &str) -> Self {
         // Its standard error is ours: making a root takes a while, and says so.
         let root =
-            Command::new(script("root")).arg(suite.0).stderr(Stdio::inherit()).output().expect("tests/machine/root");
+            Command::new(script("root")).arg(suite.name).stderr(Stdio::inherit()).output().expect("tests/machine/root");
         assert!(root.status.success(), "no Debian root, so no machine to test in");
         let root = String::from_utf8(root.stdout).expect("a path");
         let mut boot = Command::new(script("boot"))
@@ -59,7 +76,7 @@ impl Machine {
         let mut pid = String::new();
         BufReader::new(boot.stdout.take().expect("its output")).read_line(&mut pid).expect("its output");
         assert!(!pid.trim().is_empty(), "the machine did not boot");
-        let machine = Self { pid: pid.trim().to_owned(), boot };
+        let machine = Self { suite, pid: pid.trim().to_owned(), boot };
         std::fs::copy(procroll, machine.path("/usr/bin/procroll")).expect("procroll in the machine");
         machine.install("/usr/bin/payload", include_str!("payload.py"));
         machine.install("/usr/bin/load", include_str!("../../examples/quickstart/load.py"));
@@ -73,14 +90,29 @@ impl Machine {
         PathBuf::from(format!("/proc/{}/root{path}", self.pid))
     }
 
-    /// Writes a file in the machine.
+    /// The network that it has, for a thread of ours to enter.
+    pub fn network(&self) -> std::fs::File {
+        std::fs::File::open(format!("/proc/{}/ns/net", self.pid)).expect("its network")
+    }
+
+    /// Writes a file in the machine; a wrapper unit as this version of systemd needs it.
     pub fn write(&self, path: &str, text: &str) {
+        let older;
+        let text = if text.contains("Type=notify-reload\n") && !self.suite.notify_reload {
+            // As many lines before the last one, which messages name.
+            let text = text.replace("Type=notify-reload\n", "Type=notify\n").replace("RestartMode=direct\n", "\n");
+            older = format!("{text}\n{RELOAD_BY_COMMAND}");
+            &older
+        } else {
+            text
+        };
         let path = self.path(path);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder in the machine");
         std::fs::write(path, text).expect("a file in the machine");
     }
 
-    fn install(&self, path: &str, text: &str) {
+    /// Writes a program in the machine.
+    pub fn install(&self, path: &str, text: &str) {
         self.write(path, text);
         std::fs::set_permissions(self.path(path), PermissionsExt::from_mode(0o755)).expect("an executable file");
     }
@@ -178,9 +210,13 @@ impl Machine {
     }
 
     /// The last lines of the journal, for a test that failed.
-    fn story(&self) -> String {
+    pub fn story(&self) -> String {
         let mut story = String::new();
-        for line in ["systemctl list-units --all --plain --no-legend 'web*'", "journalctl --no-pager --lines=60"] {
+        for line in [
+            "systemctl list-units --all --plain --no-legend 'web*' 'procroll*'",
+            "systemctl show --all procroll@web.service",
+            "journalctl --no-pager --lines=60",
+        ] {
             let _ = writeln!(story, "$ {line}\n{}", self.run(line).stdout);
         }
         story
@@ -206,6 +242,15 @@ pub struct Answers {
     pub reset: u64,
     /// No answer in time, or another one.
     pub unanswered: u64,
+}
+
+impl std::ops::AddAssign for Answers {
+    fn add_assign(&mut self, other: Self) {
+        self.answered += other.answered;
+        self.refused += other.refused;
+        self.reset += other.reset;
+        self.unanswered += other.unanswered;
+    }
 }
 
 /// Clients at work in a machine.

@@ -1,19 +1,27 @@
 //! procroll itself may crash: the running generation never notices, and the next procroll takes over (G3).
 
 use crate::machine::{Answers, Load, Machine};
-use crate::{SOCKET, gunicorn, wrapper};
+use crate::payloads::is_at_rest;
+use crate::stops::nothing_is_left;
+use crate::{SOCKET, gunicorn, transient, with_lines, wrapper};
 
 on_each_systemd!(
     the_next_procroll_takes_over_the_running_generation,
     a_roll_left_half_way_is_settled,
+    a_candidate_that_had_not_settled_has_to_settle,
+    what_failed_stays_to_be_looked_at,
     no_request_is_lost_when_procroll_is_killed,
+    who_waits_for_a_reload_is_not_told_that_it_is_done,
+    a_stop_at_any_moment_of_a_takeover_is_a_stop,
     what_is_somebody_elses_is_not_taken_over,
     a_new_name_for_generations_takes_a_restart,
+    a_unit_that_cannot_be_rolled_stops_nothing,
 );
 
 fn kill(machine: &Machine, restarts: &str) {
     machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
     machine.wait_for_property("web", "NRestarts", restarts);
+    machine.wait_for_property("web", "ActiveState", "active");
 }
 
 fn the_next_procroll_takes_over_the_running_generation(machine: &Machine) {
@@ -48,6 +56,42 @@ fn a_roll_left_half_way_is_settled(machine: &Machine) {
     machine.wait_for_property("web", "ActiveState", "active");
 }
 
+fn a_candidate_that_had_not_settled_has_to_settle(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    let pid = machine.show("web@1", "MainPID");
+    machine.unit("web.service", &wrapper("--settle=1h", "ready wait /run/go exit 3"));
+    machine.ok("systemctl reload --no-block web");
+    machine.wait_for_property("web@2", "ActiveState", "active");
+    kill(machine, "1");
+    machine.wait_for("the new procroll to see both", || {
+        machine.show("web", "StatusText").ends_with("settles").then_some(())
+    });
+    machine.ok("touch /run/go");
+    machine.wait_for_property("web@2", "ActiveState", "failed");
+    machine.wait_for("the old one to serve on", || {
+        let status = machine.show("web", "StatusText");
+        status.starts_with(&format!("web@1.service (main PID {pid}) serves; last roll failed")).then_some(())
+    });
+}
+
+fn what_failed_stays_to_be_looked_at(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    machine.unit("web.service", &wrapper("--settle=0", "exit 3"));
+    assert_ne!(machine.run("systemctl reload web").status, Some(0));
+    let serves = format!("web@1.service (main PID {}) serves", machine.show("web@1", "MainPID"));
+    kill(machine, "1");
+    machine.wait_for_property("web", "StatusText", &serves);
+    is_at_rest(machine);
+    assert_eq!(machine.units("web@*"), ["web@1.service", "web@2.service"]);
+    // Until the next roll.
+    assert_ne!(machine.run("systemctl reload web").status, Some(0));
+    assert_eq!(machine.units("web@*"), ["web@1.service", "web@3.service"]);
+    machine.ok("systemctl stop web");
+    nothing_is_left(machine);
+}
+
 fn no_request_is_lost_when_procroll_is_killed(machine: &Machine) {
     machine.write("/etc/systemd/system/web.socket", SOCKET);
     let unit = gunicorn("--settle=100ms", "app").replace("[Unit]\n", "[Unit]\nStartLimitIntervalSec=0\n");
@@ -56,12 +100,57 @@ fn no_request_is_lost_when_procroll_is_killed(machine: &Machine) {
     let load = Load::start(machine, "127.0.0.1:8000", 8);
     for restart in 1..=5 {
         kill(machine, &restart.to_string());
-        machine.wait_for_property("web", "ActiveState", "active");
         machine.ok("systemctl reload web");
     }
     let answers = load.stop();
     assert_eq!(Answers { answered: 0, ..answers }, Answers::default(), "lost: {answers:?}");
     assert!(answers.answered > 0);
+}
+
+fn who_waits_for_a_reload_is_not_told_that_it_is_done(machine: &Machine) {
+    machine.unit("web.service", &with_lines("RestartSec=1s", "--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    machine.unit("web.service", &with_lines("RestartSec=1s", "--settle=0", "wait /run/go ready run"));
+    let reload = machine.spawn(&["systemctl", "reload", "web"]);
+    machine.wait_for_property("web@2", "ActiveState", "activating");
+    kill(machine, "1");
+    assert!(!reload.wait_with_output().expect("systemctl reload").status.success());
+    // Whether that was the last one that was asked for, nobody knows.
+    machine.ok("touch /run/go");
+    machine.wait_for("the roll to end", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
+
+    // Who wants it to be up is told that it is; and whatever waits for that starts.
+    machine.unit(
+        "front.service",
+        "[Unit]\nRequires=web.service\nAfter=web.service\n[Service]\nExecStart=sleep infinity\n",
+    );
+    let pid = machine.show("web@2", "MainPID");
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+    machine.wait_for_property("web", "SubState", "auto-restart");
+    machine.ok("systemctl start web front");
+    assert_eq!((machine.show("front", "ActiveState"), machine.show("web@2", "MainPID")), ("active".to_owned(), pid));
+    machine.ok("systemctl reload web");
+}
+
+fn a_stop_at_any_moment_of_a_takeover_is_a_stop(machine: &Machine) {
+    let unit = with_lines("RestartSec=50ms", "--settle=0", "ready run");
+    machine.unit("web.service", &unit.replace("[Unit]\n", "[Unit]\nStartLimitIntervalSec=0\n"));
+    // Up to systemd 256 a restart that coincides with systemd's own is one job with it.
+    let commands: &[&str] = if machine.suite.direct { &["stop", "restart"] } else { &["stop"] };
+    for command in commands {
+        for later in (0..150).step_by(30) {
+            machine.ok("systemctl start web");
+            let pid = machine.show("web@1", "MainPID");
+            machine.ok(&format!(
+                "systemctl kill --kill-whom=main --signal=KILL web; sleep 0.{later:03}; systemctl {command} web"
+            ));
+            machine.wait_for(&format!("the end of {pid}, {command} {later} ms after the crash"), || {
+                (!machine.path(&format!("/proc/{pid}")).exists()).then_some(())
+            });
+            machine.ok("systemctl stop web");
+            nothing_is_left(machine);
+        }
+    }
 }
 
 fn what_is_somebody_elses_is_not_taken_over(machine: &Machine) {
@@ -75,7 +164,7 @@ fn what_is_somebody_elses_is_not_taken_over(machine: &Machine) {
     machine.wait_for_property("web", "StatusText", &format!("web@1.service (main PID {pid}) serves"));
     machine.ok("systemctl stop web");
     assert_eq!(machine.units("web@*"), ["web@7.service"]);
-    assert_eq!(machine.ok("ls /run/systemd/transient"), "web@7.service");
+    assert_eq!(transient(machine), "web@7.service");
 }
 
 fn a_new_name_for_generations_takes_a_restart(machine: &Machine) {
@@ -90,4 +179,30 @@ fn a_new_name_for_generations_takes_a_restart(machine: &Machine) {
     assert!(status.contains("--unit= has changed from web to new, which takes a restart"), "{status}");
     machine.ok("systemctl restart web");
     assert_eq!((machine.units("web@*"), machine.units("new@*")), (vec![], vec!["new@1.service".to_owned()]));
+}
+
+fn a_unit_that_cannot_be_rolled_stops_nothing(machine: &Machine) {
+    // With this the exit status of a refusal would be the last word.
+    let unit = |options: &str| with_lines("RestartPreventExitStatus=170 171 173 174 175", options, "ready run");
+    machine.unit("web.service", &unit("--settle=0"));
+    machine.ok("systemctl start web");
+    let pid = machine.show("web@1", "MainPID");
+    for (restart, options, reread, said) in [
+        ("1", "--settle=2s", "true", "web.service has changed on disk since systemd read it"),
+        ("2", "--settle=soon", "systemctl daemon-reload", "'--settle <SPAN>': not a time span"),
+        ("3", "--setle=2s", "systemctl daemon-reload", "'--setle'"),
+    ] {
+        machine.write("/etc/systemd/system/web.service", &unit(options));
+        machine.ok(reread);
+        kill(machine, restart);
+        machine.wait_for_property("web", "StatusText", &format!("web@1.service (main PID {pid}) serves"));
+        let log = machine.log("web.service");
+        assert!(log.contains(said) && log.contains("What runs of web@*.service is kept as it is"), "{log}");
+        // A roll is refused for the same reason.
+        assert_ne!(machine.run("systemctl reload web").status, Some(0), "{options}");
+        assert_eq!(machine.show("web@1", "MainPID"), pid, "{options}");
+    }
+    machine.unit("web.service", &unit("--settle=0"));
+    machine.ok("systemctl reload web");
+    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@3.service"]).then_some(()));
 }

@@ -1,7 +1,7 @@
 //! A failed roll leaves the old generation serving (G2), and a death of its own ends procroll alike (G9).
 
 use crate::machine::{Answers, Load, Machine};
-use crate::{SOCKET, gunicorn, with_lines, wrapper};
+use crate::{SOCKET, gunicorn, transient, with_lines, wrapper};
 
 on_each_systemd!(
     the_journal_knows_what_a_message_is_about,
@@ -12,6 +12,7 @@ on_each_systemd!(
     a_roll_that_is_refused_starts_nothing,
     a_condition_that_does_not_hold_is_named,
     if_the_old_one_dies_meanwhile_the_roll_goes_on,
+    a_roll_after_which_nobody_serves_has_failed,
     a_first_start_that_fails_fails_the_unit,
     the_serving_generations_exit_status_is_procrolls,
     the_serving_generations_signal_is_procrolls,
@@ -104,11 +105,12 @@ fn a_roll_that_is_refused_starts_nothing(machine: &Machine) {
         ("--settle=0", "-pMemoryMax=10Q", "Invalid memory limit '10Q'"),
         ("--settle=0", "-pNoSuchKey=1", "systemd knows no NoSuchKey="),
         ("ready run", "{{.Nope}}", "{{.Nope}} is none of"),
-        ("/usr/bin/procroll", "/usr/bin/env procroll", "no longer runs /usr/bin/procroll but /usr/bin/env"),
+        ("/usr/bin/procroll", "/usr/bin/env procroll", "runs procroll through env"),
+        ("/usr/bin/procroll", "/usr/bin/payload", "no longer runs /usr/bin/procroll but /usr/bin/payload"),
         (
             "/usr/bin/procroll",
             "/bin/sh -c 'exec procroll'",
-            "web.service:8) no longer runs /usr/bin/procroll but /bin/sh",
+            "web.service:8) runs procroll through sh, so systemd takes that for the service. Let ExecStart= begin",
         ),
         ("--settle=0", "--unit=other", "--unit= has changed from web to other"),
     ];
@@ -120,7 +122,7 @@ fn a_roll_that_is_refused_starts_nothing(machine: &Machine) {
         assert!(status.contains(said), "{to}: {status}");
         assert_eq!(machine.units("web@*"), ["web@1.service"], "{to}");
     }
-    assert_eq!(machine.ok("ls /run/systemd/transient"), "web@1.service\nweb@1.service.d");
+    assert_eq!(transient(machine), "web@1.service\nweb@1.service.d");
     machine.unit("web.service", &wrapper("--settle=0", "ready run"));
     machine.ok("systemctl reload web");
 }
@@ -147,6 +149,21 @@ fn if_the_old_one_dies_meanwhile_the_roll_goes_on(machine: &Machine) {
     assert!(reload.wait_with_output().expect("it ends").status.success());
     assert_eq!(machine.units("web@*"), ["web@2.service"]);
     assert_eq!(machine.show("web", "NRestarts"), "0");
+}
+
+/// With a good end of both the unit has no more to do, which systemd by itself would take for a reload that is done.
+fn a_roll_after_which_nobody_serves_has_failed(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready wait /run/end exit 0"));
+    machine.ok("systemctl start web");
+    machine.unit("web.service", &wrapper("--settle=1min", "ready wait /run/go exit 3"));
+    let reload = machine.spawn(&["systemctl", "reload", "web"]);
+    machine.wait_for_property("web@2", "ActiveState", "active");
+    machine.ok("touch /run/end");
+    machine.wait_for_property("web@1", "LoadState", "not-found");
+    machine.ok("touch /run/go");
+    assert!(!reload.wait_with_output().expect("systemctl reload").status.success());
+    machine.wait_for_property("web", "ActiveState", "inactive");
+    assert_eq!(machine.show("web", "Result"), "success");
 }
 
 fn without_restart(unit: &str) -> String {

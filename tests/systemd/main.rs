@@ -6,41 +6,82 @@
 #[path = "../machine/mod.rs"]
 mod machine;
 
-/// Runs each test once per suite: `rolls::reload_brings_a_new_generation::trixie`.
+/// Runs each test once per systemd: `rolls::reload_brings_a_new_generation::v257`.
 macro_rules! on_each_systemd {
-    ($($test:ident),+ $(,)?) => {
-        $(
-            mod $test {
-                #[test]
-                fn trixie() {
-                    super::$test(&$crate::boot($crate::machine::TRIXIE));
-                }
+    ($($test:ident),+ $(,)?) => { on! { (v252 v254 v257 v262) $($test)+ } };
+}
 
+/// The same for what takes `Type=notify-reload`.
+macro_rules! from_systemd_254 {
+    ($($test:ident),+ $(,)?) => { on! { (v254 v257 v262) $($test)+ } };
+}
+
+/// The same for what takes a guard to keep a generation when procroll ends unasked.
+macro_rules! before_systemd_257 {
+    ($($test:ident),+ $(,)?) => { on! { (v252 v254) $($test)+ } };
+}
+
+/// The same for what takes `RestartMode=direct` to keep a generation when procroll ends unasked.
+macro_rules! from_systemd_257 {
+    ($($test:ident),+ $(,)?) => { on! { (v257 v262) $($test)+ } };
+}
+
+macro_rules! on {
+    ($versions:tt $($test:ident)+) => { $(on! { @one $versions $test })+ };
+    (@one ($($version:ident)+) $test:ident) => {
+        mod $test {
+            $(
                 #[test]
-                fn forky() {
-                    super::$test(&$crate::boot($crate::machine::FORKY));
+                fn $version() {
+                    super::$test(&$crate::boot(stringify!($version)));
                 }
-            }
-        )+
+            )+
+        }
     };
 }
 
 mod attacks;
 mod bad_input;
+mod check;
 mod crashes;
+mod crowds;
+mod direct;
 mod failures;
+mod faults;
+mod guard;
+mod handover;
+mod instances;
 mod keys;
+mod odd_state;
+mod payloads;
 mod properties;
+mod reload;
 mod rest;
+mod restless;
+mod rollover;
 mod rolls;
+mod samples;
 mod settings;
 mod sockets;
 mod stops;
 mod terminal;
+mod upgrades;
 mod user;
 
-fn boot(suite: machine::Suite) -> machine::Machine {
+fn boot(version: &str) -> machine::Machine {
+    let suite = machine::SUITES.iter().find(|suite| suite.version == version).expect("a suite of this version");
     machine::Machine::boot(suite, env!("CARGO_BIN_EXE_procroll"))
+}
+
+/// Whose generation a unit is, by its mark.
+fn owner(machine: &machine::Machine, unit: &str) -> String {
+    machine.run(&format!("sed -n s/^Owner=//p /run/systemd/transient/{unit}.d/90-procroll.conf")).stdout
+}
+
+/// The files of transient units, but for those of a guard, which goes when it has seen its wrapper go, and of the checker of
+/// options, which goes when it has been heard.
+fn transient(machine: &machine::Machine) -> String {
+    machine.run("ls /run/systemd/transient | grep -v '^procroll[@-]'").stdout
 }
 
 /// A wrapper unit whose command is the payload, with these steps and, before the `--`, these options.

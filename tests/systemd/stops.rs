@@ -1,9 +1,12 @@
 //! A stop leaves nothing: G4. And systemd counts the timeouts: G8.
 
+mod anytime;
+mod shutdown;
+
 use std::time::Instant;
 
 use crate::machine::Machine;
-use crate::{with_lines, wrapper};
+use crate::{transient, with_lines, wrapper};
 
 on_each_systemd!(
     a_stop_leaves_nothing,
@@ -15,16 +18,23 @@ on_each_systemd!(
     a_stop_longer_than_the_units_timeout_is_not_cut_off,
     a_stop_works_without_procroll,
     a_stop_in_a_roll_has_a_timeout_of_its_own,
-    the_units_own_signals_are_heard,
+    the_units_own_signals_to_stop_are_heard,
     a_frozen_generation_is_stopped,
     a_stop_without_a_bus_ends,
+    a_stop_that_somebody_cancels_is_asked_for_again,
+    a_stop_by_a_signal_is_no_reload,
 );
 
+// ReloadSignal= came with Type=notify-reload.
+from_systemd_254!(the_units_own_signal_to_reload_is_heard);
+
 /// No unit, no process, no file.
-fn nothing_is_left(machine: &Machine) {
-    assert_eq!(machine.units("web@*"), [] as [&str; 0]);
-    assert_eq!(machine.ok("ls /run/systemd/transient"), "");
-    assert_eq!(machine.run("ls /run/procroll").status, Some(2), "no folder of ours");
+pub fn nothing_is_left(machine: &Machine) {
+    // It goes when it has seen the wrapper go.
+    machine.wait_for("the guard to go", || machine.units("procroll@*").is_empty().then_some(()));
+    assert_eq!(machine.ok("systemctl list-units --all --plain --no-legend 'web@*'"), "");
+    assert_eq!(transient(machine), "");
+    assert_eq!(machine.run("find /run -name '*procroll*'").stdout, "", "no folder of ours");
     assert_eq!(machine.run("pgrep --full /usr/bin/[p]ayload").status, Some(1), "no process");
     assert!(!machine.path("/sys/fs/cgroup/system.slice/web.service").exists());
 }
@@ -116,6 +126,9 @@ fn a_stop_works_without_procroll(machine: &Machine) {
     machine.ok("systemctl start web");
     machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
     machine.wait_for("the generation to follow its wrapper", || machine.units("web@*").is_empty().then_some(()));
+    assert_eq!(machine.run("pgrep --full /usr/bin/[p]ayload").status, Some(1), "no process");
+    // The socket of `procroll reload`, where there is one, goes with the next start's.
+    machine.ok("systemctl reset-failed && systemctl start web && systemctl stop web");
     nothing_is_left(machine);
 }
 
@@ -130,20 +143,41 @@ fn a_stop_in_a_roll_has_a_timeout_of_its_own(machine: &Machine) {
     assert_eq!(machine.show("web", "Result"), "success");
 }
 
-fn the_units_own_signals_are_heard(machine: &Machine) {
-    let signals = "ReloadSignal=SIGUSR2\nKillSignal=SIGHUP\nRestartKillSignal=SIGWINCH\nTimeoutStopSec=30s";
+fn a_stop_by_a_signal_is_no_reload(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    machine.unit("web.service", &wrapper("--settle=1min", "ready run"));
+    let reload = machine.spawn(&["systemctl", "reload", "web"]);
+    machine.wait_for_property("web@2", "ActiveState", "active");
+    machine.ok("systemctl kill --kill-whom=main --signal=TERM web");
+    assert!(!reload.wait_with_output().expect("systemctl reload").status.success());
+    machine.wait_for_property("web", "ActiveState", "inactive");
+    nothing_is_left(machine);
+    assert_eq!(machine.show("web", "Result"), "success");
+}
+
+fn the_units_own_signals_to_stop_are_heard(machine: &Machine) {
+    let signals = "KillSignal=SIGUSR1\nRestartKillSignal=SIGWINCH\nTimeoutStopSec=30s";
+    machine.unit("web.service", &with_lines(signals, "--settle=0 --signal=TERM", "ready run"));
+    machine.ok("systemctl start web && systemctl restart web && systemctl stop web");
+    nothing_is_left(machine);
+    assert_eq!(machine.show("web", "Result"), "success");
+}
+
+fn the_units_own_signal_to_reload_is_heard(machine: &Machine) {
+    let signals = "ReloadSignal=SIGUSR2\nKillSignal=SIGHUP\nTimeoutStopSec=30s";
     machine.unit("web.service", &with_lines(signals, "--settle=0 --signal=TERM", "ready run"));
     machine.ok("systemctl start web && systemctl reload web");
     machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
     assert_eq!(machine.show("web", "NRestarts"), "0");
-    machine.ok("systemctl restart web && systemctl stop web");
+    machine.ok("systemctl stop web");
     nothing_is_left(machine);
     assert_eq!(machine.show("web", "Result"), "success");
 
     machine.unit("web.service", &with_lines("KillSignal=SIGHUP\nRestartPreventExitStatus=174", "", "ready run"));
     assert_ne!(machine.run("systemctl start web").status, Some(0));
     let status = machine.show("web", "StatusText");
-    assert!(status.contains("SIGHUP is its KillSignal= and its ReloadSignal= as well"), "{status}");
+    assert!(status.contains("it has SIGHUP as its KillSignal= and its ReloadSignal= as well"), "{status}");
 }
 
 fn a_frozen_generation_is_stopped(machine: &Machine) {
@@ -155,12 +189,29 @@ fn a_frozen_generation_is_stopped(machine: &Machine) {
 }
 
 fn a_stop_without_a_bus_ends(machine: &Machine) {
-    machine.unit("web.service", &with_lines("TimeoutStopSec=2s", "--settle=0", "ready run"));
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
     machine.ok("systemctl start web");
     machine.ok("systemctl stop dbus.socket dbus.service");
     machine.ok("systemctl stop web");
-    assert_eq!(machine.run("pgrep --full /usr/bin/[p]ayload").status, Some(1), "no process");
-    // With the bus back all is as before.
-    machine.ok("systemctl start dbus.socket && systemctl reset-failed && systemctl start web && systemctl stop web");
+    assert_eq!(machine.show("web", "Result"), "success");
     nothing_is_left(machine);
+    // With the bus back all is as before.
+    machine.ok("systemctl start dbus.socket && systemctl start web && systemctl stop web");
+    nothing_is_left(machine);
+}
+
+fn a_stop_that_somebody_cancels_is_asked_for_again(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    // web@1 can't stop before this one has, and this one does not.
+    machine.ok(
+        "systemd-run --quiet --collect --unit=later --service-type=notify -p After=web@1.service -p TimeoutStopSec=infinity \
+         /usr/bin/payload deaf ready run && systemctl stop --no-block later && systemctl reload web",
+    );
+    let job = || machine.wait_for("a job", || Some(machine.show("web@1", "Job")).filter(|job| !job.is_empty()));
+    let first = job();
+    machine.ok(&format!("systemctl cancel {first}"));
+    assert_ne!(job(), first);
+    machine.ok("systemctl kill --signal=KILL later");
+    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
 }

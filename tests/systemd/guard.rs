@@ -1,0 +1,162 @@
+//! Up to systemd 256 a guard tells a crash of procroll (G3) from the end of its unit (G4).
+
+use crate::machine::Machine;
+use crate::stops::nothing_is_left;
+use crate::{with_lines, wrapper};
+
+before_systemd_257!(
+    a_stop_before_the_restart_is_a_stop,
+    a_restart_before_the_restart_is_one_of_the_application,
+    with_no_start_left_nothing_runs,
+    without_a_bus_it_decides_all_the_same,
+    who_stops_the_guard_stops_nothing,
+    where_its_name_is_taken_a_crash_stops_what_serves,
+);
+
+const GUARD: &str = "procroll@web.service";
+
+fn in_place(machine: &Machine) {
+    machine.wait_for_property(GUARD, "ActiveState", "active");
+}
+
+/// It is stopped when nobody may be there any more to wait for.
+fn ends(machine: &Machine) {
+    machine.wait_for("the generation to end", || machine.units("web@*").is_empty().then_some(()));
+    nothing_is_left(machine);
+}
+
+/// Kills procroll, whose unit waits a while before it starts it again.
+fn crash(machine: &Machine) -> String {
+    let serving = machine.units("web@*").pop().expect("one that serves");
+    let pid = machine.show(&serving, "MainPID");
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+    machine.wait_for_property("web", "SubState", "auto-restart");
+    assert_eq!(
+        (machine.show(&serving, "MainPID"), machine.show(&serving, "SubState")),
+        (pid.clone(), "running".into())
+    );
+    pid
+}
+
+fn serves(machine: &Machine, pid: &str) {
+    let status = format!("web@1.service (main PID {pid}) serves");
+    machine.wait_for_property("web", "StatusText", &status);
+    in_place(machine);
+}
+
+fn a_stop_before_the_restart_is_a_stop(machine: &Machine) {
+    machine.unit("web.service", &with_lines("RestartSec=1h", "--settle=0", "ready run"));
+    for crashed_before in [false, true] {
+        machine.ok("systemctl start web");
+        if crashed_before {
+            // What counts the restarts does not begin anew for a stop.
+            let pid = machine.show("web@1", "MainPID");
+            machine.unit("web.service", &with_lines("RestartSec=100ms", "--settle=0", "ready run"));
+            machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+            machine.wait_for_property("web", "NRestarts", "1");
+            serves(machine, &pid);
+            machine.unit("web.service", &with_lines("RestartSec=1h", "--settle=0", "ready run"));
+        }
+        crash(machine);
+        machine.ok("systemctl stop web");
+        ends(machine);
+    }
+}
+
+fn a_restart_before_the_restart_is_one_of_the_application(machine: &Machine) {
+    machine.unit("web.service", &with_lines("RestartSec=1h", "--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    for _ in 0..3 {
+        let before = crash(machine);
+        machine.ok("systemctl restart web");
+        let pid = machine.show("web@1", "MainPID");
+        assert_ne!(pid, before);
+        assert!(!machine.path(&format!("/proc/{before}")).exists(), "it has ended");
+        serves(machine, &pid);
+    }
+    machine.ok("systemctl stop web");
+    ends(machine);
+    assert_eq!(
+        machine.ok("journalctl --no-pager --priority=warning --grep='Failed to open' | grep procroll@ || true"),
+        ""
+    );
+}
+
+fn with_no_start_left_nothing_runs(machine: &Machine) {
+    let limit = |burst: u32, options: &str| {
+        with_lines("RestartSec=200ms", options, "ready run")
+            .replace("[Service]\n", &format!("StartLimitBurst={burst}\nStartLimitIntervalSec=1h\n[Service]\n"))
+    };
+    // It is killed more often than it may start.
+    machine.unit("web.service", &limit(3, "--settle=0"));
+    machine.ok("systemctl start web");
+    let pid = machine.show("web@1", "MainPID");
+    for restart in ["1", "2"] {
+        machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+        machine.wait_for_property("web", "NRestarts", restart);
+        serves(machine, &pid);
+    }
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+    machine.wait_for_property("web", "ActiveState", "failed");
+    ends(machine);
+
+    // It does not come up any more, for which there is no stop that anybody could hear of.
+    machine.unit("web.service", &limit(3, "--settle=0"));
+    machine.ok("systemctl reset-failed web && systemctl start web");
+    machine.unit("web.service", &limit(3, "--settle=0").replace("ExecStart=", "ExecStartPre=/bin/false\nExecStart="));
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+    machine.wait_for_property("web", "ActiveState", "failed");
+    ends(machine);
+
+    // Nobody wants it to be started again.
+    machine.unit("web.service", &wrapper("--settle=0", "ready run").replace("Restart=on-failure\n", ""));
+    machine.ok("systemctl reset-failed web && systemctl start web");
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+    machine.wait_for_property("web", "ActiveState", "failed");
+    ends(machine);
+}
+
+fn without_a_bus_it_decides_all_the_same(machine: &Machine) {
+    machine.unit("web.service", &with_lines("RestartSec=1h", "--settle=0", "ready run"));
+    machine.ok("systemctl start web && systemctl stop dbus.socket dbus.service");
+    let pid = crash(machine);
+    machine.ok("systemctl stop web");
+    machine.wait_for("it to end", || (!machine.path(&format!("/proc/{pid}")).exists()).then_some(()));
+    machine.ok("systemctl start dbus.socket");
+    ends(machine);
+}
+
+fn who_stops_the_guard_stops_nothing(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    let pid = machine.show("web@1", "MainPID");
+    for line in [format!("systemctl stop {GUARD}"), format!("systemctl restart {GUARD}")] {
+        // It puts itself in place again, for which systemd gives that job up.
+        machine.run(&line);
+        in_place(machine);
+        assert_eq!(machine.show("web@1", "MainPID"), pid);
+    }
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+    machine.wait_for_property("web", "NRestarts", "1");
+    serves(machine, &pid);
+    machine.ok("systemctl stop web");
+    ends(machine);
+}
+
+fn where_its_name_is_taken_a_crash_stops_what_serves(machine: &Machine) {
+    machine.unit(GUARD, "[Service]\nExecStart=/usr/bin/sleep infinity\n");
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    let log = machine.log("web.service");
+    assert!(log.contains(&format!("web.service gets no {GUARD}, so a crash of procroll stops what serves: ")), "{log}");
+    let pid = machine.show("web@1", "MainPID");
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+    machine.wait_for_property("web", "NRestarts", "1");
+    machine.wait_for("another to serve", || {
+        let status = machine.show("web", "StatusText");
+        (status.ends_with("serves") && !status.contains(&pid)).then_some(())
+    });
+    machine.ok("systemctl stop web");
+    assert_eq!(machine.units("web@*"), [] as [&str; 0]);
+    assert_eq!(machine.show(GUARD, "ActiveState"), "inactive");
+}

@@ -1,0 +1,175 @@
+//! A new version of procroll under services that run: it executes itself anew, and nobody notices (G3).
+
+use crate::machine::{Answers, Load, Machine};
+use crate::stops::nothing_is_left;
+use crate::{SOCKET, gunicorn, wrapper};
+
+on_each_systemd!(
+    a_new_version_takes_over_in_place,
+    it_waits_for_the_roll_that_is_under_way,
+    what_cannot_be_executed_changes_nothing,
+    no_request_and_no_signal_is_lost,
+    a_stop_at_that_very_moment_is_a_stop,
+    a_reload_at_that_very_moment_is_told_the_truth,
+);
+
+from_systemd_254!(a_reload_while_nobody_serves_any_more_ends_with_its_roll);
+
+/// Puts another file with the same content in the place of the binary, as a package does.
+fn upgrade(machine: &Machine) {
+    machine.ok("cp /usr/bin/procroll /usr/bin/procroll.new && mv /usr/bin/procroll.new /usr/bin/procroll");
+}
+
+fn ask(machine: &Machine) {
+    machine.ok("systemctl kill --kill-whom=main --signal=RTMIN+25 web");
+}
+
+/// Whether the wrapper's process executes the binary that is there now.
+fn is_new(machine: &Machine) -> bool {
+    let pid = machine.show("web", "MainPID");
+    machine.ok(&format!("readlink /proc/{pid}/exe")) == "/usr/bin/procroll"
+}
+
+fn a_new_version_takes_over_in_place(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web && systemctl reload web");
+    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
+    let (procroll, payload) = (machine.show("web", "MainPID"), machine.show("web@2", "MainPID"));
+    // As often as one likes.
+    for generation in 3..=5 {
+        upgrade(machine);
+        assert!(!is_new(machine));
+        ask(machine);
+        machine.wait_for("the new version", || is_new(machine).then_some(()));
+        machine.ok("systemctl reload web");
+        let left = [format!("web@{generation}.service")];
+        machine.wait_for("the old one to go", || (machine.units("web@*") == left).then_some(()));
+    }
+    assert_eq!(machine.show("web", "MainPID"), procroll);
+    assert_eq!(machine.show("web", "NRestarts"), "0");
+    assert_ne!(machine.show("web@5", "MainPID"), payload);
+    // It has no more than before, and its messages are where they were.
+    let status = machine.ok(&format!("cat /proc/{procroll}/status"));
+    assert!(status.contains("CapPrm:\t0000000000000004") && status.contains("Seccomp:\t2"), "{status}");
+    assert!(
+        machine
+            .log("web.service")
+            .ends_with(&format!("web@5.service serves (main PID {})", machine.show("web@5", "MainPID")))
+    );
+    machine.ok("systemctl stop web");
+    nothing_is_left(machine);
+    assert_eq!(machine.show("web", "Result"), "success");
+}
+
+fn it_waits_for_the_roll_that_is_under_way(machine: &Machine) {
+    machine.ok("touch /run/go");
+    machine.unit("web.service", &wrapper("--settle=0 --ready-timeout=2s", "wait /run/go ready run"));
+    machine.ok("systemctl start web && rm /run/go");
+    for go in [true, false] {
+        upgrade(machine);
+        let reload = machine.spawn(&["systemctl", "reload", "web"]);
+        machine.wait_for("the roll", || machine.show("web", "StatusText").contains("starts").then_some(()));
+        ask(machine);
+        assert!(!is_new(machine));
+        if go {
+            machine.ok("touch /run/go");
+        }
+        assert_eq!(reload.wait_with_output().expect("systemctl").status.success(), go, "the truth");
+        machine.wait_for("the new version", || is_new(machine).then_some(()));
+        machine.ok("rm --force /run/go");
+        machine.wait_for_property("web", "ActiveState", "active");
+    }
+    assert_eq!(machine.show("web", "NRestarts"), "0");
+}
+
+fn what_cannot_be_executed_changes_nothing(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    let pid = machine.show("web", "MainPID");
+    machine.ok("mv /usr/bin/procroll /usr/bin/procroll.old");
+    ask(machine);
+    let said = "can't execute procroll anew, so it goes on as it is: ENOENT: No such file or directory";
+    machine.wait_for("the reason", || machine.log("web.service").contains(said).then_some(()));
+    machine.ok("mv /usr/bin/procroll.old /usr/bin/procroll && systemctl reload web");
+    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
+    assert_eq!(machine.show("web", "MainPID"), pid);
+}
+
+fn no_request_and_no_signal_is_lost(machine: &Machine) {
+    machine.write("/etc/systemd/system/web.socket", SOCKET);
+    machine.unit("web.service", &gunicorn("--settle=100ms", "app"));
+    machine.ok("systemctl start web.socket web.service");
+    let load = Load::start(machine, "127.0.0.1:8000", 8);
+    for _ in 0..20 {
+        machine.ok(
+            "systemctl kill --kill-whom=main --signal=RTMIN+25 web; systemctl kill --kill-whom=main --signal=HUP web",
+        );
+    }
+    let last = machine.wait_for("the rolls to end", || {
+        let status = machine.show("web", "StatusText");
+        (status.ends_with("serves") && machine.units("web@*").len() == 1).then_some(status)
+    });
+    assert!(!last.starts_with("web@1.service"), "{last}");
+    // One that comes while procroll is executed anew asks for a roll all the same.
+    let serving = machine.units("web@*");
+    machine
+        .ok("systemctl kill --kill-whom=main --signal=RTMIN+25 web; systemctl kill --kill-whom=main --signal=HUP web");
+    machine.wait_for("a roll", || (machine.units("web@*") != serving).then_some(()));
+    let answers = load.stop();
+    assert_eq!(Answers { answered: 0, ..answers }, Answers::default(), "lost: {answers:?}");
+    assert_eq!(machine.show("web", "NRestarts"), "0");
+}
+
+fn a_reload_at_that_very_moment_is_told_the_truth(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    let pid = machine.show("web@1", "MainPID");
+    machine.unit("web.service", &wrapper("--settle=500ms", "ready exit 3"));
+    for apart in 0..12 {
+        let both =
+            format!("systemctl kill --kill-whom=main --signal=RTMIN+25 web; sleep 0.{apart:03}; systemctl reload web");
+        assert_ne!(machine.run(&both).status, Some(0), "{apart} ms later");
+        assert_eq!(machine.show("web@1", "MainPID"), pid);
+    }
+}
+
+fn a_stop_at_that_very_moment_is_a_stop(machine: &Machine) {
+    let unit = wrapper("--settle=0", "ready run").replace("[Unit]\n", "[Unit]\nStartLimitIntervalSec=0\n");
+    machine.unit("web.service", &unit);
+    for apart in 0..40 {
+        machine.ok("systemctl start web");
+        let pid = machine.show("web", "MainPID");
+        let both = "import os, sys, time; pid = int(sys.argv[1]); os.kill(pid, 59); \
+                    time.sleep(float(sys.argv[2]) / 10000); os.kill(pid, 15)";
+        machine.ok(&format!("python3 -c '{both}' {pid} {apart}"));
+        machine.wait_for_property("web", "ActiveState", "inactive");
+    }
+    nothing_is_left(machine);
+}
+
+/// While procroll is executed anew the one that served dies, and then somebody reloads.
+fn a_reload_while_nobody_serves_any_more_ends_with_its_roll(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    let procroll = machine.show("web", "MainPID");
+    machine.ok("mkfifo /run/hold && mv /usr/bin/procroll /usr/bin/procroll.real");
+    machine.install("/usr/bin/procroll", "#!/bin/sh\nread go </run/hold\nexec /usr/bin/procroll.real \"$@\"\n");
+    ask(machine);
+    machine.wait_for("the new version", || {
+        let program = machine.ok(&format!("readlink /proc/{procroll}/exe"));
+        (!program.contains("procroll")).then_some(())
+    });
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL web@1");
+    machine.wait_for_property("web@1", "ActiveState", "failed");
+    let reload = machine.spawn(&["systemctl", "reload", "web"]);
+    machine.wait_for_property("web", "ActiveState", "reloading");
+    machine.ok("echo go >/run/hold");
+    assert!(reload.wait_with_output().expect("systemctl").status.success());
+    machine.wait_for_property("web", "ActiveState", "active");
+    let pid = machine.show("web@3", "MainPID");
+    let serves = format!("web@3.service (main PID {pid}) serves");
+    machine.wait_for("its roll", || machine.show("web", "StatusText").starts_with(&serves).then_some(()));
+    assert_eq!((machine.show("web", "MainPID"), machine.show("web", "NRestarts")), (procroll, "0".to_owned()));
+    machine.ok("mv /usr/bin/procroll.real /usr/bin/procroll && systemctl stop web");
+    nothing_is_left(machine);
+}
