@@ -126,9 +126,15 @@ async fn clear(context: &Context, link: &Link, unit: &str) -> Result<(), Error> 
         // It fails where there is nothing to do.
         _ => {}
     }
-    // Each watch there was has a reference of its own.
-    while manager.unref_unit(unit).await.is_ok() {}
-    Ok(())
+    // Each watch there was has a reference of its own. A unit whose last one goes with the connection stays listed, until
+    // somebody refers to it once more.
+    loop {
+        match manager.unref_unit(unit).await.map_err(Error::from) {
+            Ok(()) => {}
+            Err(error) if error.is_about_the_connection() => return Err(error),
+            Err(_) => return Ok(()),
+        }
+    }
 }
 
 /// The generations that are loaded and carry the mark of this service. Others of such a name are somebody else's. Whatever
