@@ -42,6 +42,15 @@ impl Error {
     }
 }
 
+/// An answer; none where there is no such thing, by systemd's version or by now. Of a call that was not heard that is not known.
+pub fn if_there<T>(answer: zbus::Result<T>) -> Result<Option<T>, Error> {
+    match answer.map_err(Error::from) {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.is_about_the_connection() => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
 /// Whether another connection may fare better than the one that this error came of.
 pub fn is_about_the_connection(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
@@ -94,5 +103,19 @@ impl From<zbus::Error> for Error {
             },
             other => Self::Other(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_heard_is_no_answer() {
+        let broken = zbus::Error::InputOutput(std::sync::Arc::new(std::io::ErrorKind::BrokenPipe.into()));
+        assert!(matches!(if_there::<()>(Err(broken)), Err(Error::Lost(_))));
+        let unknown = zbus::fdo::Error::UnknownProperty("RestartMode".to_owned());
+        assert!(matches!(if_there::<()>(Err(unknown.into())), Ok(None)));
+        assert!(matches!(if_there(Ok(7)), Ok(Some(7))));
     }
 }

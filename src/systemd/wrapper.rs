@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::libc;
 use tokio::sync::Mutex;
 
+use super::error::if_there;
 use super::{Error, Link, Place};
 use crate::settings::WrapperName;
 use crate::unit::{Source, Sources, Wrapper};
@@ -75,7 +76,7 @@ pub async fn own(link: &Link) -> Result<Option<Own>, Error> {
         service.restart_kill_signal(),
         service.exec_start_ex()
     )?;
-    let reload_signal = service.reload_signal().await;
+    let reload_signal = if_there(service.reload_signal().await)?;
     let command = commands.into_iter().next().map(|(program, arguments, flags, ..)| (program, arguments, flags));
     let (program, arguments, flags) = command.unwrap_or_default();
     Ok(Some(Own {
@@ -84,7 +85,7 @@ pub async fn own(link: &Link) -> Result<Option<Own>, Error> {
         arguments,
         expands_variables: expands_variables(&flags),
         kill_signals: [kill_signal, restart_kill_signal],
-        reload_signal: reload_signal.ok().filter(|_| service_type == "notify-reload"),
+        reload_signal: reload_signal.filter(|_| service_type == "notify-reload"),
     }))
 }
 
@@ -333,7 +334,8 @@ pub struct Interrupted {
 /// The same for one that an earlier procroll did not live to answer, by its number. With RestartMode=direct systemd goes on
 /// with that job, by then of type start, and whoever waits for it would be told that all is well.
 pub async fn cancel_interrupted_job(link: &Link, id: &str, jobs: &BTreeSet<u32>, changed: bool) -> Result<(), Error> {
-    let changed = changed && link.service(id).await?.restart_mode().await.is_ok_and(|mode| mode == "direct");
+    let restart_mode = if_there(link.service(id).await?.restart_mode().await)?;
+    let changed = changed && restart_mode.is_some_and(|mode| mode == "direct");
     cancel_job(link, id, |job, job_type, _| job_type == "start" && (changed || jobs.contains(&job))).await
 }
 
@@ -352,9 +354,9 @@ async fn cancel_job(link: &Link, id: &str, which: impl Fn(u32, &str, &str) -> bo
     }
     let proxy = link.job(path).await?;
     // It may be over by now, and then there is nobody to tell.
-    let Ok((job_type, state)) = tokio::try_join!(proxy.job_type(), proxy.state()) else { return Ok(()) };
-    if which(job, &job_type, &state) {
-        let _ = link.manager().await?.cancel_job(job).await;
+    let found = if_there(tokio::try_join!(proxy.job_type(), proxy.state()))?;
+    if found.is_some_and(|(job_type, state)| which(job, &job_type, &state)) {
+        if_there(link.manager().await?.cancel_job(job).await)?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Context, Origin, log_failure};
 use crate::log::{self, About};
 use crate::roll::{Event, Generation, Inherited, Standing};
+use crate::systemd::error::if_there;
 use crate::systemd::generation::{State, Watched};
 use crate::systemd::{Error, Link, folder};
 
@@ -121,20 +122,11 @@ async fn clear(context: &Context, link: &Link, unit: &str) -> Result<(), Error> 
         bring_down(link, unit).await?;
         watched.until(State::is_over).await?;
     }
-    match manager.reset_failed_unit(unit).await.map_err(Error::from) {
-        Err(error) if error.is_about_the_connection() => return Err(error),
-        // It fails where there is nothing to do.
-        _ => {}
-    }
+    if_there(manager.reset_failed_unit(unit).await)?;
     // Each watch there was has a reference of its own. A unit whose last one goes with the connection stays listed, until
     // somebody refers to it once more.
-    loop {
-        match manager.unref_unit(unit).await.map_err(Error::from) {
-            Ok(()) => {}
-            Err(error) if error.is_about_the_connection() => return Err(error),
-            Err(_) => return Ok(()),
-        }
-    }
+    while if_there(manager.unref_unit(unit).await)?.is_some() {}
+    Ok(())
 }
 
 /// The generations that are loaded and carry the mark of this service. Others of such a name are somebody else's. Whatever
