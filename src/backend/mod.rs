@@ -4,6 +4,7 @@
 //! time; no call waits. It decides nothing about rolls.
 
 pub mod direct;
+pub mod scope;
 pub mod service;
 
 use std::future::Future;

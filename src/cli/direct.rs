@@ -1,4 +1,4 @@
-//! `procroll run` without `--systemd-run`: generations that are procroll's own processes.
+//! `procroll run` without `--systemd-run`, or with `--scope`: generations that are procroll's own processes.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::overrides::{self, Caller};
 use super::{Run, settings};
 use crate::exit::Fatal;
+use crate::settings::direct::Scope;
 use crate::settings::direct::{Direct, READY_TIMEOUT, SHUTDOWN_TIMEOUT};
 use crate::settings::{ServiceType, SignalName, Span, template};
 
@@ -14,20 +15,23 @@ use crate::settings::{ServiceType, SignalName, Span, template};
 const OWN: [&str; 5] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_PIDFDID"];
 
 impl Run {
-    /// Checks what the command line said, for generations without a unit.
+    /// Checks what the command line said, for generations that systemd does not start.
     ///
     /// # Errors
     /// One line that names the option and why it can't be.
     pub fn check_direct(&self, caller: &Caller) -> Result<Direct, Fatal> {
-        self.refuse_options_of_units()?;
+        match self.scope {
+            true => self.refuse_options_of_services()?,
+            false => self.refuse_options_of_units()?,
+        }
         let command = settings::check_command(&self.command)?;
-        if command.iter().any(|word| template::names_unit(word)) {
+        if !self.scope && command.iter().any(|word| template::names_unit(word)) {
             return Err(Fatal::usage("{{.Unit}} means nothing without --systemd-run: there is no unit"));
         }
         let listens = variable(caller, "LISTEN_PID") == Some(OsStr::new(&std::process::id().to_string()));
         let mut environment = caller.environment.clone();
         let own = |name: &OsStr| OWN.iter().any(|own| name == *own && (listens || !own.starts_with("LISTEN_")));
-        environment.retain(|(name, _)| !own(name));
+        environment.retain(|(name, _)| !own(name) && !(self.scope && name == "INVOCATION_ID"));
         for assignment in &self.setenv {
             let (name, value) = overrides::assignment(assignment, Some(caller))?;
             environment.retain(|(other, _)| other != name);
@@ -45,8 +49,31 @@ impl Run {
             listens,
             directory: self.working_directory.as_ref().map(PathBuf::from),
             current: path(caller, "PWD"),
+            scope: self.scope()?,
             command,
         })
+    }
+
+    fn scope(&self) -> Result<Option<Scope>, Fatal> {
+        if !self.scope {
+            return Ok(None);
+        }
+        let unit = self.base_name()?;
+        Ok(Some(Scope { user: self.user, unit, overrides: overrides::of_scope(self)? }))
+    }
+
+    fn refuse_options_of_services(&self) -> Result<(), Fatal> {
+        if self.service_type == ServiceType::NotifyReload {
+            return Err(Fatal::usage("--service-type=notify-reload means nothing with --scope"));
+        }
+        let given = [("--uid", self.uid.is_some()), ("--gid", self.gid.is_some())];
+        match given.iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(Fatal::usage(format!(
+                "{option} means nothing with --scope: the command runs as whoever runs procroll. \
+                 Put setpriv(1) before it: -- setpriv --reuid=USER --regid=GROUP --init-groups COMMAND"
+            ))),
+            None => Ok(()),
+        }
     }
 
     fn refuse_options_of_units(&self) -> Result<(), Fatal> {

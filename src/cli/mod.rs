@@ -23,7 +23,7 @@ pub use settings::{in_unit, refuse_variables};
 
 use crate::exit::Fatal;
 
-const RUN: &str = "procroll run [--systemd-run] [OPTIONS] -- COMMAND [ARGUMENT]...";
+const RUN: &str = "procroll run [--systemd-run] [--scope] [OPTIONS] -- COMMAND [ARGUMENT]...";
 
 /// The command line as a whole.
 #[derive(Debug, Parser)]
@@ -64,7 +64,7 @@ enum Command {
 pub enum Parsed {
     /// Run and roll a command.
     Run(Box<Run>),
-    /// Run and roll a command without systemd.
+    /// Run and roll a command as procroll's own processes.
     Direct(Box<Run>),
     /// Have somebody else's command rolled.
     Reload(Reload),
@@ -87,11 +87,12 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Fatal>
     let words = words.collect::<Result<Vec<_>, _>>()?;
     match Cli::try_parse_from(words) {
         Ok(cli) => Ok(match cli.command {
-            Some(Command::Run(run)) if !run.systemd_run => Parsed::Direct(run),
+            Some(Command::Run(run)) if run.scope || !run.systemd_run => Parsed::Direct(run),
             Some(Command::Run(run)) => Parsed::Run(run),
             Some(Command::Reload(reload)) => Parsed::Reload(reload),
             Some(Command::Check(check)) => Parsed::Check(check),
             Some(Command::Guard(guard)) => Parsed::Guard(guard),
+            None if cli.run.scope && cli.run.systemd_run => Parsed::Direct(Box::new(cli.run)),
             None => Parsed::Run(Box::new(cli.run)),
         }),
         Err(error) if !error.use_stderr() => Ok(Parsed::Show(error.render().to_string())),

@@ -25,33 +25,18 @@ pub struct Caller {
 /// All lines that `run` asks for, in this order.
 pub(super) fn overrides(run: &Run, caller: Option<&Caller>) -> Result<Vec<Override>, Fatal> {
     let mut overrides = Vec::new();
-    let mut add = |option: &str, key: &str, value: &str| {
-        let value = quote::value(value)
-            .map_err(|error| Fatal::usage(format!("{option}={value:?} can't be used: {error}")))
-            .and_then(|written| match written.is_empty() {
-                true => Err(Fatal::usage(format!("{option}= needs a value"))),
-                false => Ok(written),
-            })?;
-        overrides.push(Override { key: key.to_owned(), option: format!("{option}={value}"), value });
-        Ok::<_, Fatal>(())
-    };
-    let slice =
-        run.slice.as_deref().map(|slice| if slice.contains('.') { slice.into() } else { format!("{slice}.slice") });
     let working_directory = run.working_directory.as_deref().map(|path| absolute(path, caller));
     let options = [
         ("--uid", "User", &run.uid),
         ("--gid", "Group", &run.gid),
         ("--working-directory", "WorkingDirectory", &working_directory),
-        ("--slice", "Slice", &slice),
-        ("--description", "Description", &run.description),
     ];
     for (option, key, value) in options {
-        if let Some(value) = value {
-            add(option, key, value)?;
-        }
+        overrides.extend(value.as_deref().map(|value| line(option, key, value)).transpose()?);
     }
+    overrides.extend(of_any_unit(run)?);
     if run.same_dir {
-        add("--same-dir", "WorkingDirectory", &directory(caller)?)?;
+        overrides.push(line("--same-dir", "WorkingDirectory", &directory(caller)?)?);
     }
     let timeouts = [
         ("--ready-timeout", "TimeoutStartSec", run.ready_timeout),
@@ -63,19 +48,43 @@ pub(super) fn overrides(run: &Run, caller: Option<&Caller>) -> Result<Vec<Overri
             if span == Span::Of(std::time::Duration::ZERO) {
                 return Err(no_time(option));
             }
-            add(option, key, &span.to_string())?;
+            overrides.push(line(option, key, &span.to_string())?);
         }
     }
     if let Some(signal) = &run.signal {
-        add("--signal", "KillSignal", &signal.to_string())?;
+        overrides.push(line("--signal", "KillSignal", &signal.to_string())?);
     }
     for assignment in &run.setenv {
         overrides.push(environment(assignment, caller)?);
     }
-    for assignment in &run.property {
-        overrides.push(property(assignment)?);
-    }
+    overrides.extend(properties(run)?);
     Ok(overrides)
+}
+
+/// What of that a scope can have as well: the rest is about how a process is started, which procroll does itself.
+pub(super) fn of_scope(run: &Run) -> Result<Vec<Override>, Fatal> {
+    Ok([of_any_unit(run)?, properties(run)?].concat())
+}
+
+fn of_any_unit(run: &Run) -> Result<Vec<Override>, Fatal> {
+    let slice = |slice: &str| if slice.contains('.') { slice.to_owned() } else { format!("{slice}.slice") };
+    let slice = run.slice.as_deref().map(slice);
+    let options = [("--slice", "Slice", &slice), ("--description", "Description", &run.description)];
+    let given = options.into_iter().filter_map(|(option, key, value)| Some((option, key, value.as_deref()?)));
+    given.map(|(option, key, value)| line(option, key, value)).collect()
+}
+
+fn properties(run: &Run) -> Result<Vec<Override>, Fatal> {
+    run.property.iter().map(|assignment| property(assignment)).collect()
+}
+
+fn line(option: &str, key: &str, value: &str) -> Result<Override, Fatal> {
+    let written =
+        quote::value(value).map_err(|error| Fatal::usage(format!("{option}={value:?} can't be used: {error}")))?;
+    if written.is_empty() {
+        return Err(Fatal::usage(format!("{option}= needs a value")));
+    }
+    Ok(Override { key: key.to_owned(), option: format!("{option}={written}"), value: written })
 }
 
 pub(super) fn no_time(option: &str) -> Fatal {

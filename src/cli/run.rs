@@ -16,6 +16,11 @@ pub struct Run {
     #[arg(long)]
     pub systemd_run: bool,
 
+    /// Run each as a process of procroll's own in a transient scope: it has the limits that -p sets, systemctl lists and kills
+    /// it, and it keeps the terminal, open descriptors and the environment
+    #[arg(long)]
+    pub scope: bool,
+
     /// Have the calling user's service manager run them; in a unit of a user's it does so by itself
     #[arg(long)]
     pub user: bool,
@@ -51,7 +56,7 @@ pub struct Run {
     #[arg(long, value_name = "SIGNAL")]
     pub signal: Option<SignalName>,
 
-    /// Without --systemd-run: where to make the folder of the notify sockets (default: $XDG_RUNTIME_DIR, $TMPDIR or /tmp)
+    /// Without --systemd-run, or with --scope: where to make the folder of the notify sockets (default: $XDG_RUNTIME_DIR, $TMPDIR or /tmp)
     #[arg(long, value_name = "PATH")]
     pub tempdir: Option<PathBuf>,
 
@@ -59,7 +64,7 @@ pub struct Run {
     #[arg(long, value_name = "TYPE", default_value = "notify", hide_default_value = true)]
     pub service_type: ServiceType,
 
-    /// Name the generations NAME@1.service, NAME@2.service, … (default: after the wrapper unit, or made up)
+    /// Name the generations NAME@1.service, NAME@2.service, … or NAME-1.scope, … (default: after the wrapper unit, or made up)
     #[arg(long, value_name = "NAME")]
     pub unit: Option<String>,
 
@@ -114,7 +119,7 @@ pub(super) fn after_long_help() -> String {
         "In a wrapper unit (Type=notify-reload, ExecStart=+procroll --systemd-run -- COMMAND) the generations are that \
          unit, read afresh at each roll; from a terminal they have what the options say.\n\n\
          Without --systemd-run \"procroll run\" needs no systemd: generations are processes of its own, with its environment, \
-         and what needs a unit is refused.\n\n\
+         and what needs a unit is refused. With --scope they are that, too, and units as well.\n\n\
          Signals:\n  HUP              roll: start the next generation, let it settle, stop the old one\n  \
          TERM, INT, QUIT  stop all generations, then procroll; the second time, kill them\n  \
          in a unit: USR1, USR2, WINCH, TTIN, TTOU\n                   go to the main process of the generation that serves\n  \

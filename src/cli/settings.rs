@@ -4,7 +4,7 @@ use super::overrides::{self, Caller};
 use super::{Parsed, Run, parse};
 use crate::exit::{ExitStatus, Fatal};
 use crate::roll::Pace;
-use crate::settings::{BadName, Settings, Span, template};
+use crate::settings::{BadName, BaseName, Settings, Span, template};
 
 impl Run {
     /// Checks what the command line said. There is no `caller` in a wrapper unit.
@@ -17,20 +17,25 @@ impl Run {
                 "--systemd-run is missing. (For generations that are procroll's own processes, say procroll run)",
             ));
         }
-        let unit = self.unit.as_deref().map(|name| {
-            name.parse().map_err(|error: BadName| Fatal::usage(format!("--unit={name} can't be used: {error}")))
-        });
+        let unit = self.base_name()?;
         if self.tempdir.is_some() {
             return Err(Fatal::usage("--tempdir means nothing with --systemd-run: notifications go to systemd"));
         }
         Ok(Settings {
-            unit: unit.transpose()?,
+            unit,
             service_type: self.service_type,
             strategy: self.strategy,
             pace: self.pace()?,
             overrides: overrides::overrides(self, caller)?,
             command: check_command(&self.command)?,
         })
+    }
+
+    pub(super) fn base_name(&self) -> Result<Option<BaseName>, Fatal> {
+        let name = self.unit.as_deref().map(|name| {
+            name.parse().map_err(|error: BadName| Fatal::usage(format!("--unit={name} can't be used: {error}")))
+        });
+        name.transpose()
     }
 
     pub(super) fn pace(&self) -> Result<Pace, Fatal> {
@@ -53,6 +58,13 @@ pub fn in_unit(arguments: &[String], expands_variables: bool) -> Result<Settings
     refuse_variables(arguments, expands_variables)?;
     match parse(arguments.iter().map(Into::into))? {
         Parsed::Run(run) => run.check(None),
+        Parsed::Direct(run) if run.scope => Err(Fatal {
+            exit: ExitStatus::UnitRefused,
+            error: anyhow::anyhow!(
+                "it has --scope, so that its generations are processes of procroll's own, to which nothing of the unit \
+                 applies. Leave --scope out, or restart it"
+            ),
+        }),
         Parsed::Direct(_) => Err(Fatal {
             exit: ExitStatus::UnitRefused,
             error: anyhow::anyhow!(

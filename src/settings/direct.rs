@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ServiceType, SignalName, Span, Strategy};
+use super::{BaseName, Override, ServiceType, SignalName, Span, Strategy};
 use crate::roll::Pace;
 
 /// How long a generation may take to be ready: as the first procroll had it.
@@ -37,6 +37,19 @@ pub struct Direct {
     pub directory: Option<PathBuf>,
     /// What the caller calls procroll's own, if it says so.
     pub current: Option<PathBuf>,
+    /// The scopes that they are put into, if they are.
+    pub scope: Option<Scope>,
     /// The command and its arguments, with valid templates.
     pub command: Vec<String>,
+}
+
+/// What the scopes of generations are to be: systemd.scope(5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// The calling user's service manager has them, not the system's.
+    pub user: bool,
+    /// What they are named after, if the caller says so.
+    pub unit: Option<BaseName>,
+    /// What the options say of them.
+    pub overrides: Vec<Override>,
 }

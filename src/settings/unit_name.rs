@@ -68,6 +68,16 @@ impl BaseName {
         format!("{}@*.service", self.0)
     }
 
+    /// The unit name of a generation that is a scope, of which there are no instances.
+    pub fn scope(&self, generation: Generation) -> String {
+        format!("{}-{generation}.scope", self.0)
+    }
+
+    /// The pattern that all such generations match.
+    pub fn scope_pattern(&self) -> String {
+        format!("{}-*.scope", self.0)
+    }
+
     /// Which generation `unit` is, if it is one of these.
     pub fn number(&self, unit: &str) -> Option<Generation> {
         let number = unit.strip_prefix(&self.0)?.strip_prefix('@')?.strip_suffix(".service")?;

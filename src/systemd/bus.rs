@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use zbus::fdo::DBusProxy;
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, Message, MessageStream};
 
@@ -112,6 +113,15 @@ impl Link {
     /// A unit's properties, by its object path.
     pub async fn unit_at(&self, path: zbus::OwnedObjectPath) -> Result<UnitProxy<'static>, Error> {
         Ok(UnitProxy::builder(&self.connection).path(path).cache_properties(CacheProperties::No).build().await?)
+    }
+
+    /// Whether the bus knows this process by the number that it has for itself. If not, it is in a namespace of its own, and its
+    /// numbers are other processes' for systemd.
+    pub async fn shares_process_ids(&self) -> Result<bool, Error> {
+        let bus = DBusProxy::new(&self.connection).await?;
+        let Some(name) = self.connection.unique_name() else { return Ok(false) };
+        let pid = bus.get_connection_unix_process_id(name.as_ref().into()).await.map_err(zbus::Error::from)?;
+        Ok(pid == std::process::id())
     }
 
     /// Whether systemd knows the unit just now, without making it look for one.

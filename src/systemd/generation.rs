@@ -150,7 +150,10 @@ impl Watched {
                 manager.subscribe().await?;
             }
         }
-        let main_pid = link.service(name).await?.main_pid().await?;
+        let main_pid = match name.ends_with(".service") {
+            true => link.service(name).await?.main_pid().await?,
+            false => 0,
+        };
         let interface = Some("org.freedesktop.DBus.Properties");
         let unit = &("org.freedesktop.systemd1.Unit");
         let reply = link.connection().call_method(Some(SYSTEMD), unit_path(name), interface, "GetAll", unit).await?;

@@ -10,6 +10,8 @@ use tokio::io::unix::AsyncFd;
 
 /// Where they are, as a rule.
 const ROOT: &str = "/sys/fs/cgroup";
+/// And where they may be.
+const MOUNTS: [&str; 2] = [ROOT, "/sys/fs/cgroup/unified"];
 
 /// A handle of one control group, in which processes run.
 #[derive(Debug)]
@@ -35,6 +37,18 @@ impl Group {
     }
 }
 
+/// The group that a process is in, as systemd names it; none if there is no such process.
+pub fn of_process(pid: u32) -> Option<String> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    groups.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+}
+
+/// Kills all processes of a group at once, also those that are forking. False where that can't be done: before Linux 5.14.
+pub fn kill(name: &str) -> bool {
+    let mut mounts = MOUNTS.iter().filter(|_| !name.is_empty());
+    mounts.any(|mount| fs::write(format!("{mount}{name}/cgroup.kill"), "1").is_ok())
+}
+
 /// Whether any process runs in this control group. One that is gone holds none, and one that can't be read may hold some.
 pub fn is_populated(name: &str) -> bool {
     match events(name) {
@@ -46,7 +60,7 @@ pub fn is_populated(name: &str) -> bool {
 
 fn events(name: &str) -> Option<io::Result<File>> {
     // That of the root would be the whole machine's.
-    let mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].iter().filter(|_| !name.is_empty());
+    let mounts = MOUNTS.iter().filter(|_| !name.is_empty());
     let mut opened = mounts.map(|mount| File::open(format!("{mount}{name}/cgroup.events")));
     opened.find(|opened| !matches!(opened, Err(error) if error.kind() == io::ErrorKind::NotFound))
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use zbus::Variant;
@@ -68,17 +68,67 @@ pub async fn verify(link: &Link, owner: &str, name: &str, overrides: &[Override]
     Ok(assignments)
 }
 
-/// What `systemd-analyze verify` says of a file. It runs in a unit of its own: a process that a crash of procroll left in the
-/// wrapper would keep systemd from starting that again in place, and so end the generation that serves.
+/// The same for lines that are to be a scope's. No file is ever read as a scope, so of the keys that a service has systemd is
+/// asked which a scope has as well.
+///
+/// # Errors
+/// The same.
+pub async fn verify_scope(link: &Link, owner: &str, name: &str, overrides: &[Override]) -> Result<Vec<Assignment>> {
+    let mut assignments = verify(link, owner, name, overrides).await?;
+    if assignments.iter().all(|one| one.section == Section::Unit) {
+        return Ok(assignments);
+    }
+    let known = tokio::time::timeout(
+        TIMEOUT,
+        run(link, &["/lib/systemd/systemd", "--dump-configuration-items"], Heard::Output),
+    );
+    let known = known.await.context("systemd did not end in time")?.context("can't ask systemd what a scope has")?;
+    for (assignment, one) in assignments.iter_mut().zip(overrides).filter(|(line, _)| line.section == Section::Service)
+    {
+        ensure!(
+            is_of_scopes(&known, &assignment.key),
+            "{}: a scope has no {}=, since systemd does not start its processes. Leave it out, or leave --scope out",
+            one.option,
+            one.key
+        );
+        assignment.section = Section::Scope;
+    }
+    Ok(assignments)
+}
+
+/// Whether the section of scopes lists this key, in what systemd says of all keys.
+fn is_of_scopes(known: &str, key: &str) -> bool {
+    let section = known.lines().skip_while(|line| *line != "[Scope]").skip(1).take_while(|line| !line.starts_with('['));
+    section.filter_map(|line| line.split_once('=')).any(|(one, _)| one == key)
+}
+
+/// What `systemd-analyze verify` says of a file.
 async fn check(link: &Link, file: &str) -> Result<String> {
-    const ANALYZE: &str = "/usr/bin/systemd-analyze";
+    let mut command = vec!["/usr/bin/systemd-analyze", "verify", "--man=no", "--recursive-errors=no"];
+    command.extend(link.place().user.map(|_| "--user"));
+    command.push(file);
+    run(link, &command, Heard::Errors).await
+}
+
+/// What is listened to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Output,
+    Errors,
+}
+
+/// What one of systemd's programs says. It runs in a unit of its own: a process that a crash of procroll left in the
+/// wrapper would keep systemd from starting that again in place, and so end the generation that serves.
+async fn run(link: &Link, command: &[&str], heard: Heard) -> Result<String> {
     let (writer, mut reader) = {
         let (writer, reader) = pipe::pipe()?;
         (writer.into_blocking_fd()?, reader)
     };
-    let mut command = vec![ANALYZE, "verify", "--man=no", "--recursive-errors=no"];
-    command.extend(link.place().user.map(|_| "--user"));
-    command.push(file);
+    let (pipe, other) = match heard {
+        Heard::Output => ("StandardOutputFileDescriptor", "StandardError"),
+        Heard::Errors => ("StandardErrorFileDescriptor", "StandardOutput"),
+    };
+    let program = command.first().copied().unwrap_or_default();
     let properties: [Property<'_>; 9] = [
         ("Description", Variant::from("Checks options of procroll's")),
         ("Type", Variant::from("oneshot")),
@@ -87,9 +137,9 @@ async fn check(link: &Link, file: &str) -> Result<String> {
         ("DefaultDependencies", Variant::from(false)),
         // The manager's may tell it to say less.
         ("Environment", Variant::from(vec!["SYSTEMD_LOG_LEVEL=info", "SYSTEMD_LOG_TARGET=console"])),
-        ("StandardOutput", Variant::from("null")),
-        ("StandardErrorFileDescriptor", Variant::from(zbus::Fd::from(&writer))),
-        ("ExecStart", Variant::from(vec![(ANALYZE, command, true)])),
+        (other, Variant::from("null")),
+        (pipe, Variant::from(zbus::Fd::from(&writer))),
+        ("ExecStart", Variant::from(vec![(program, command.to_vec(), true)])),
     ];
     let name = unit_name();
     link.manager().await?.start_transient_unit(&name, "fail", &properties, &[]).await?;
@@ -171,6 +221,12 @@ mod tests {
                 prop_assert!(named || line == 0 || messages.at(line).next().is_none() && messages.refusal(line).is_none());
             }
         }
+    }
+
+    #[test]
+    fn a_key_of_a_scope_stands_in_its_section() {
+        let known = "[Service]\nNice=OTHER\nMemoryMax=LIMIT\n\n[Scope]\nMemoryMax=LIMIT\n\n[Socket]\nNice=OTHER\n";
+        assert!(is_of_scopes(known, "MemoryMax") && !is_of_scopes(known, "Nice") && !is_of_scopes("", "MemoryMax"));
     }
 
     #[test]

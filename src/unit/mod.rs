@@ -5,7 +5,7 @@
 //! other is decided here and nowhere else: [`text`] cuts files into assignments, [`Sources`] are a unit's files together, [`keys`] says which of them a
 //! generation gets, [`specifier`] resolves those `%` specifiers that would mean the generation, [`quote`] writes
 //! words so that systemd reads them back, and [`compose`] puts it all together. [`again`] makes another generation of what
-//! was composed for one.
+//! was composed for one. A [`scope`] has a text of its own.
 //!
 //! Reading files, asking systemd and writing the result belong to [`systemd`](crate::systemd) and
 //! [`backend`](crate::backend).
@@ -14,6 +14,7 @@ pub mod again;
 pub mod compose;
 pub mod keys;
 pub mod quote;
+pub mod scope;
 mod sources;
 pub mod specifier;
 pub mod text;

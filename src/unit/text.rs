@@ -15,6 +15,8 @@ pub enum Section {
     Unit,
     /// `[Service]`
     Service,
+    /// `[Scope]`, of which no file of a wrapper's has one.
+    Scope,
 }
 
 impl fmt::Display for Section {
@@ -22,6 +24,7 @@ impl fmt::Display for Section {
         f.write_str(match self {
             Self::Unit => "Unit",
             Self::Service => "Service",
+            Self::Scope => "Scope",
         })
     }
 }

@@ -20,18 +20,26 @@ use crate::systemd::program;
 /// Where programs are looked for if there is no `PATH`.
 const FOLDERS: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
 
-/// The program of `generation`, whose notify socket is at this path. Everything is looked for anew.
+/// What a generation goes by.
+#[derive(Debug)]
+pub struct Names<'a> {
+    /// Its number.
+    pub generation: Generation,
+    /// Where its notify socket is.
+    pub socket: &'a Path,
+    /// Its scope; empty if it has none.
+    pub unit: &'a str,
+}
+
+/// The program of a generation. Everything is looked for anew.
 ///
 /// # Errors
 /// Why there is none.
-pub fn program(
-    settings: &Direct,
-    directory: Option<&Path>,
-    generation: Generation,
-    socket: &Path,
-) -> Result<Program, Fatal> {
-    let socket = socket.to_str().context("the path of the notify socket is not UTF-8").or_exit(ExitStatus::Usage)?;
-    let values = template::Values { pid: std::process::id(), generation, notify_socket: socket, unit: "" };
+pub fn program(settings: &Direct, directory: Option<&Path>, names: &Names<'_>) -> Result<Program, Fatal> {
+    let &Names { generation, unit, .. } = names;
+    let socket =
+        names.socket.to_str().context("the path of the notify socket is not UTF-8").or_exit(ExitStatus::Usage)?;
+    let values = template::Values { pid: std::process::id(), generation, notify_socket: socket, unit };
     let filled: Result<Vec<_>, _> = settings.command.iter().map(|word| template::fill(word, &values)).collect();
     let arguments = filled.map_err(Fatal::usage)?;
     let name = arguments.first().map_or("", String::as_str);
@@ -52,6 +60,7 @@ pub fn program(
         environment: environment.collect::<Result<_, _>>()?,
         listens: settings.listens,
         directory: directory.map(|path| word(path.into())).transpose()?,
+        scoped: settings.scope.is_some(),
     })
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::tree::{Stat, is_below};
 use super::wire::{SIZE, Word};
+use crate::backend::scope::{NotPlaced, Placed, Scopes};
 use crate::notify::datagram::Message as Notification;
 use crate::notify::socket::{Received, Socket};
 use crate::roll::Generation;
@@ -43,6 +44,12 @@ pub enum Heard {
     Keeper(Word, Option<Process>),
     /// The keeper says no more: it has ended.
     KeeperGone,
+    /// Its process is in its scope.
+    Placed(Placed),
+    /// It is in none.
+    NotPlaced(NotPlaced),
+    /// Its scope has been cleared away.
+    ScopeGone,
     /// Somebody of the generation has said this; of a new main process, which one it is.
     Notified(Notification, Option<Process>),
     /// This main process has ended. How is not known, unless the keeper has told.
@@ -56,7 +63,17 @@ pub struct Ears {
     keeper: u32,
     socket: Socket,
     sender: mpsc::UnboundedSender<(Generation, Heard)>,
+    scope: Option<Scope>,
     complained: AtomicBool,
+}
+
+/// Where its process is put, and what that will execute.
+#[derive(Debug)]
+pub struct Scope {
+    /// By whom.
+    pub scopes: Arc<Scopes>,
+    /// For people.
+    pub command: String,
 }
 
 impl Ears {
@@ -66,8 +83,9 @@ impl Ears {
         keeper: u32,
         socket: Socket,
         sender: mpsc::UnboundedSender<(Generation, Heard)>,
+        scope: Option<Scope>,
     ) -> Arc<Self> {
-        Arc::new(Self { generation, keeper, socket, sender, complained: AtomicBool::new(false) })
+        Arc::new(Self { generation, keeper, socket, sender, scope, complained: AtomicBool::new(false) })
     }
 
     fn tell(&self, heard: Heard) {
@@ -90,6 +108,12 @@ impl Ears {
         while channel.read_exact(&mut bytes).await.is_ok() {
             let Some(word) = Word::from_bytes(bytes) else { break };
             match word {
+                Word::Held { pid } => {
+                    let Some(invocation) = self.place(pid).await else { return };
+                    if channel.write_all(invocation.as_bytes()).await.is_err() {
+                        break;
+                    }
+                }
                 Word::Executed { pid } => self.tell(Heard::Keeper(word, Process::open(pid))),
                 Word::Exited { .. } | Word::Killed { .. } => {
                     // What it has said before its end counts, and it can still be seen whose it is.
@@ -105,6 +129,15 @@ impl Ears {
         self.ended(end).await;
         super::reap();
         self.tell(Heard::KeeperGone);
+    }
+
+    /// Puts the process into its scope: the invocation id of that.
+    async fn place(&self, pid: u32) -> Option<String> {
+        let scope = self.scope.as_ref()?;
+        let placed = scope.scopes.place(self.generation, pid, &scope.command).await;
+        let invocation = placed.as_ref().ok().map(|placed| placed.invocation.clone());
+        self.tell(placed.map_or_else(Heard::NotPlaced, Heard::Placed));
+        invocation
     }
 
     async fn ended(&self, handle: Pidfd) {

@@ -9,19 +9,20 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
+use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::io::{self, IsTerminal, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, signal};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fork, setsid};
+use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fork, setpgid, setsid};
 use rustix::process::set_child_subreaper;
 
-use super::wire::{SIZE, Step, Word};
+use super::wire::{Placed, SIZE, Step, Word};
 use crate::descriptors;
 
 /// What is to be executed, ready for it: nothing can be wrong with it any more but what the kernel finds.
@@ -37,10 +38,19 @@ pub struct Program {
     pub listens: bool,
     /// The directory; that of procroll if none.
     pub directory: Option<CString>,
+    /// It is put into a scope before, and keeps procroll's terminal.
+    pub scoped: bool,
 }
 
-/// Starts a keeper that starts the program: its process id, and where its words come from. Each [`Word::Ended`] wants a byte
-/// for an answer: until then the process that has ended is not reaped.
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<_> = self.arguments.iter().map(|word| word.to_string_lossy()).collect();
+        f.write_str(&words.join(" "))
+    }
+}
+
+/// Starts a keeper that starts the program: its process id, and where its words come from. [`Word::Held`] wants a [`Placed`] for
+/// an answer. [`Word::Exited`] and [`Word::Killed`] want a byte: until then the process that has ended is not reaped.
 pub fn start(program: &Program) -> io::Result<(u32, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     let nowhere = File::open("/dev/null")?;
@@ -51,6 +61,8 @@ pub fn start(program: &Program) -> io::Result<(u32, UnixStream)> {
     let forked = unsafe { fork() };
     match forked {
         Ok(ForkResult::Child) => {
+            // The end of procroll is the end of this.
+            drop(ours);
             keep(program, theirs, &nowhere, &mask);
             // SAFETY: it takes a number. Nothing that procroll does at its end is this process's to do.
             #[allow(unsafe_code)]
@@ -71,18 +83,25 @@ pub fn start(program: &Program) -> io::Result<(u32, UnixStream)> {
 
 /// In the keeper. Signals stay blocked.
 fn keep(program: &Program, channel: UnixStream, nowhere: &File, mask: &SigSet) {
-    // procroll's process group, and the one of its terminal, are signalled for procroll.
-    let _ = setsid();
-    let word = match begin(program, channel.as_fd(), nowhere, mask) {
+    leave(program);
+    let mut channel = channel;
+    let word = match begin(program, &mut channel, nowhere, mask) {
         Ok(pid) => Word::Executed { pid },
         Err((step, error)) => Word::NotExecuted { step, error: error as i32 },
     };
-    let mut channel = channel;
     say(&mut channel, word);
     if matches!(word, Word::Executed { .. }) {
         reap(&mut channel);
         say(&mut channel, Word::Empty);
     }
+}
+
+/// Leaves procroll's process group, which is signalled for procroll, and its terminal, unless that is to be kept.
+fn leave(program: &Program) {
+    let _ = match program.scoped {
+        true => setpgid(Pid::from_raw(0), Pid::from_raw(0)),
+        false => setsid().map(drop),
+    };
 }
 
 /// Tells procroll, if that is still there.
@@ -91,16 +110,18 @@ fn say(channel: &mut UnixStream, word: Word) {
 }
 
 /// Starts the program: its process id, once it has been executed.
-fn begin(program: &Program, channel: impl AsFd, nowhere: &File, mask: &SigSet) -> Result<u32, (Step, Errno)> {
+fn begin(program: &Program, channel: &mut UnixStream, nowhere: &File, mask: &SigSet) -> Result<u32, (Step, Errno)> {
     let at_fork = |error: Errno| (Step::Fork, error);
     set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|error| at_fork(Errno::from_raw(error.raw_os_error())))?;
     let (mut reader, writer) = io::pipe().map_err(|_| at_fork(Errno::last()))?;
+    let (held, hold) = io::pipe().map_err(|_| at_fork(Errno::last()))?;
     // SAFETY: there is no other thread in this process.
     #[allow(unsafe_code)]
     let child = match unsafe { fork() }.map_err(at_fork)? {
         ForkResult::Child => {
-            let Err((step, error)) = become_program(program, nowhere, mask);
+            drop(hold);
+            let Err((step, error)) = become_program(program, held, nowhere, mask);
             let _ = (&writer).write_all(&Word::NotExecuted { step, error: error as i32 }.to_bytes());
             // SAFETY: it takes a number.
             #[allow(unsafe_code)]
@@ -110,9 +131,13 @@ fn begin(program: &Program, channel: impl AsFd, nowhere: &File, mask: &SigSet) -
         }
         ForkResult::Parent { child } => child,
     };
-    drop(writer);
+    drop((writer, held));
+    match program.scoped {
+        true => place(channel, child, hold).map_err(at_fork)?,
+        false => drop(hold),
+    }
     let _ = (dup2_stdin(nowhere), dup2_stdout(nowhere), dup2_stderr(nowhere));
-    descriptors::close_all_but(&[channel.as_fd().as_raw_fd(), reader.as_raw_fd()]);
+    descriptors::close_all_but(&[channel.as_raw_fd(), reader.as_raw_fd()]);
     let mut bytes = [0; SIZE];
     match reader.read_exact(&mut bytes).ok().and_then(|()| Word::from_bytes(bytes)) {
         Some(Word::NotExecuted { step, error }) => Err((step, Errno::from_raw(error))),
@@ -121,11 +146,31 @@ fn begin(program: &Program, channel: impl AsFd, nowhere: &File, mask: &SigSet) -
     }
 }
 
+/// Has procroll put the child into its scope, then lets it go on.
+fn place(channel: &mut UnixStream, child: Pid, mut hold: PipeWriter) -> Result<(), Errno> {
+    say(channel, Word::Held { pid: child.as_raw().unsigned_abs() });
+    let mut placed = Placed::default();
+    let passed_on = channel.read_exact(&mut placed).and_then(|()| hold.write_all(&placed));
+    passed_on.map_err(|_| {
+        // There is no scope, or no procroll.
+        let _ = kill(child, Signal::SIGKILL);
+        let _ = waitpid(child, None);
+        Errno::ECANCELED
+    })
+}
+
 /// In the generation's first process.
-fn become_program(program: &Program, nowhere: &File, mask: &SigSet) -> Result<Infallible, (Step, Errno)> {
-    // Signals to procroll from its terminal are procroll's to hear.
-    let _ = setsid();
-    let _ = dup2_stdin(nowhere);
+fn become_program(
+    program: &Program,
+    mut held: PipeReader,
+    nowhere: &File,
+    mask: &SigSet,
+) -> Result<Infallible, (Step, Errno)> {
+    leave(program);
+    // What is typed can't be for two generations, and whoever reads that without being asked to is stopped for it.
+    if !program.scoped || io::stdin().is_terminal() {
+        let _ = dup2_stdin(nowhere);
+    }
     // SAFETY: no handler is installed. Rust has a process ignore this one; caught ones are reset by the execution.
     #[allow(unsafe_code)]
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
@@ -133,8 +178,13 @@ fn become_program(program: &Program, nowhere: &File, mask: &SigSet) -> Result<In
     if let Some(directory) = &program.directory {
         chdir(directory.as_c_str()).map_err(|error| (Step::Directory, error))?;
     }
+    let mut placed = Placed::default();
+    if program.scoped {
+        held.read_exact(&mut placed).map_err(|_| (Step::Fork, Errno::ECANCELED))?;
+    }
     let own = CString::new(format!("LISTEN_PID={}", Pid::this())).ok().filter(|_| program.listens);
-    let environment: Vec<_> = program.environment.iter().chain(&own).collect();
+    let invocation = CString::new([b"INVOCATION_ID=", &placed[..]].concat()).ok().filter(|_| program.scoped);
+    let environment: Vec<_> = program.environment.iter().chain(&own).chain(&invocation).collect();
     execve(&program.path, &program.arguments, &environment).map_err(|error| (Step::Execute, error))
 }
 

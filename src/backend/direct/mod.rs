@@ -1,10 +1,10 @@
-//! Generations as processes of procroll's own, with no systemd at all.
+//! Generations as processes of procroll's own: with no systemd at all, or each in a [scope](super::scope).
 //!
 //! Each generation has a [`keeper`], below which all of its processes stay, a notify socket of its own, and tasks that
 //! listen to both ([`ears`]). What is to be done about what is heard, and when, is for [`life`] to say. procroll looks at
 //! /proc ([`tree`]) to know who has sent a notification, and whom to kill.
 //!
-//! What can't be guaranteed without a control group: that a program is killed which forks faster than it can be looked for,
+//! What can't be guaranteed without a control group, which a scope is: that a program is killed which forks faster than it can be looked for,
 //! and that another user's process is, if procroll is not root. A generation is kept as long as it runs if procroll itself
 //! is killed, but nobody looks after it then.
 
@@ -18,6 +18,7 @@ mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -28,12 +29,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use ears::{Ears, Heard, Process};
+use command::Names;
+use ears::{Ears, Heard, Process, Scope};
 use folder::Folder;
+use keeper::Program;
 use life::{Action, Life, Terms};
 use tree::Stat;
 use wire::Word;
 
+use super::scope::{NotPlaced, Scopes};
 use super::{Backend, Report, When};
 use crate::exit::{ExitStatus, Fatal, OrExit};
 use crate::notify::datagram::Message as Notification;
@@ -42,7 +46,7 @@ use crate::roll::{Death, Event, Generation, Refusal};
 use crate::settings::direct::Direct;
 use crate::settings::{ServiceType, Strategy};
 use crate::systemd::pidfd::Pidfd;
-use crate::systemd::place;
+use crate::systemd::{group, place};
 
 /// How long the end of procroll waits for what it has killed. Only the kernel can keep a process for longer.
 const LAST_WAIT: Duration = Duration::from_secs(5);
@@ -61,6 +65,11 @@ pub struct DirectBackend {
     generations: BTreeMap<Generation, Running>,
     /// Those that wait for all others to go.
     prepared: BTreeSet<Generation>,
+    scopes: Option<Arc<Scopes>>,
+    /// Those whose scopes systemd lists, or will.
+    listed: BTreeSet<Generation>,
+    /// Waits for systemd, of which nobody else has to.
+    calls: JoinSet<()>,
     reports: VecDeque<Report>,
     /// Reaps keepers, and what procroll inherits.
     _reaper: JoinSet<()>,
@@ -74,8 +83,20 @@ struct Running {
     main: Option<Process>,
     /// What was said before the keeper had told that anybody can say anything.
     early: Vec<(Notification, Option<Process>)>,
-    ears: std::sync::Arc<Ears>,
+    ears: Arc<Ears>,
     tasks: JoinSet<()>,
+    place: Place,
+}
+
+/// Where the processes of a generation are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// Where procroll is.
+    Here,
+    /// The first one waits to be put into a scope.
+    Held,
+    /// In this control group.
+    Group(String),
 }
 
 #[derive(Debug)]
@@ -90,11 +111,12 @@ struct Keeper {
 }
 
 impl DirectBackend {
-    /// A backend that starts what `settings` say. To be made in a runtime, in a process with one thread.
+    /// A backend that starts what `settings` say, in `scopes` if there are any. To be made in a runtime, in a process with one
+    /// thread.
     ///
     /// # Errors
     /// What it lacks: a folder to write to, or a kernel with handles of processes (5.3).
-    pub fn new(settings: Direct) -> Result<Self, Fatal> {
+    pub fn new(settings: Direct, scopes: Option<Scopes>) -> Result<Self, Fatal> {
         let own = Pidfd::open(std::process::id());
         own.context("the kernel, or a filter, has no pidfd_open(2)").or_exit(ExitStatus::Internal)?;
         Stat::of(std::process::id()).context("/proc is not mounted").or_exit(ExitStatus::Internal)?;
@@ -113,8 +135,20 @@ impl DirectBackend {
         });
         let (sender, heard) = mpsc::unbounded_channel();
         let directory = command::directory(&settings);
-        let (generations, prepared, reports) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new());
-        Ok(Self { settings, directory, folder, sender, heard, generations, prepared, reports, _reaper: reaper })
+        Ok(Self {
+            settings,
+            directory,
+            folder,
+            sender,
+            heard,
+            generations: BTreeMap::new(),
+            prepared: BTreeSet::new(),
+            scopes: scopes.map(Arc::new),
+            listed: BTreeSet::new(),
+            calls: JoinSet::new(),
+            reports: VecDeque::new(),
+            _reaper: reaper,
+        })
     }
 
     fn terms(&self) -> Terms {
@@ -131,13 +165,15 @@ impl DirectBackend {
 
     fn begin(&mut self, generation: Generation) -> Result<Running, Fatal> {
         let path = self.folder.socket(generation);
-        let program = command::program(&self.settings, self.directory.as_deref(), generation, &path)?;
+        let program = self.program(generation)?;
         let socket = Socket::bind(&path)
             .with_context(|| format!("can't make the notify socket {}", path.display()))
             .or_exit(ExitStatus::Internal)?;
         let started = keeper::start(&program).context("no process can be made for it");
         let (pid, channel) = started.or_exit(ExitStatus::Internal)?;
-        let ears = Ears::new(generation, pid, socket, self.sender.clone());
+        let scope = self.scopes.clone().map(|scopes| Scope { scopes, command: program.to_string() });
+        let place = if scope.is_some() { Place::Held } else { Place::Here };
+        let ears = Ears::new(generation, pid, socket, self.sender.clone(), scope);
         let attend = || {
             // It is not reaped before this thread waits for something.
             let (process, end) = (Process::open(pid)?, Pidfd::open(pid)?);
@@ -150,13 +186,20 @@ impl DirectBackend {
         let mut tasks = JoinSet::new();
         tasks.spawn(ears.clone().hear_keeper(channel, end));
         tasks.spawn(ears.clone().hear_notifications());
-        Ok(Running { life: Life::new(now(), self.terms()), keeper, main: None, early: Vec::new(), ears, tasks })
+        let life = Life::new(now(), self.terms());
+        Ok(Running { life, keeper, main: None, early: Vec::new(), ears, tasks, place })
+    }
+
+    fn program(&self, generation: Generation) -> Result<Program, Fatal> {
+        let unit = self.unit(generation);
+        let names =
+            Names { generation, socket: &self.folder.socket(generation), unit: unit.as_deref().unwrap_or_default() };
+        command::program(&self.settings, self.directory.as_deref(), &names)
     }
 
     /// Looks for the program, as far as that can be done without starting it.
     fn prepare(&mut self, generation: Generation) {
-        let path = self.folder.socket(generation);
-        match command::program(&self.settings, self.directory.as_deref(), generation, &path) {
+        match self.program(generation) {
             Ok(_) => {
                 self.prepared.insert(generation);
                 self.tell(Event::Prepared { generation, pace: self.settings.pace });
@@ -195,6 +238,10 @@ impl DirectBackend {
     }
 
     fn tell_active(&mut self, generation: Generation) {
+        if let Some(scopes) = self.scopes.clone() {
+            // What serves by now takes the place of what was left.
+            self.calls.spawn(async move { scopes.stop_left().await });
+        }
         let main = self.generations.get(&generation).and_then(|running| running.main.as_ref());
         let main_pid = main.map(|main| main.pid);
         self.reports.push_back(Report::Active { generation, main_pid });
@@ -218,6 +265,12 @@ impl DirectBackend {
 
     /// Kills what there is of a generation, and gives it up if none of that can be killed.
     fn kill_all(&mut self, generation: Generation) {
+        match self.generations.get(&generation).map(|running| running.place.clone()) {
+            Some(Place::Held) => return self.give_up(generation),
+            // Whatever has left it is found below the keeper.
+            Some(Place::Group(group)) => drop(group::kill(&group)),
+            _ => {}
+        }
         let (mut killed, mut spared) = (BTreeSet::new(), BTreeSet::new());
         // What they have started before they heard of it is found in the next round.
         for _ in 0..ROUNDS {
@@ -244,6 +297,16 @@ impl DirectBackend {
         }
     }
 
+    /// Kills what nobody has let go on.
+    fn give_up(&mut self, generation: Generation) {
+        let held: Vec<_> = self.processes(generation).iter().map(|process| process.pid).collect();
+        kill(&held);
+        if let Some(running) = self.generations.get(&generation) {
+            let _ = running.keeper.process.handle.send(nix::libc::SIGKILL);
+        }
+        self.handle(generation, life::Event::Empty);
+    }
+
     /// All processes of a generation that can be found now. If its keeper has been killed, they are procroll's own, as are those
     /// of another generation of which that is so.
     fn processes(&self, generation: Generation) -> Vec<Process> {
@@ -263,8 +326,24 @@ impl DirectBackend {
     }
 
     fn hear(&mut self, generation: Generation, heard: Heard) {
+        if matches!(heard, Heard::ScopeGone) {
+            return self.tell(Event::Gone(generation));
+        }
         let Some(running) = self.generations.get_mut(&generation) else { return };
         match heard {
+            Heard::Placed(placed) => {
+                running.place = Place::Group(placed.group);
+                self.listed.insert(generation);
+                self.reports.push_back(Report::Invoked(generation, placed.invocation));
+            }
+            Heard::NotPlaced(why) => {
+                self.generations.remove(&generation);
+                match why {
+                    NotPlaced::Taken => self.tell(Event::Taken(generation)),
+                    NotPlaced::Refused(fatal) => self.refuse(generation, &fatal),
+                }
+            }
+            Heard::Keeper(Word::Held { .. }, _) | Heard::ScopeGone => {}
             Heard::Keeper(Word::Executed { .. }, main) => {
                 running.main = main;
                 let early = std::mem::take(&mut running.early);
@@ -397,8 +476,19 @@ impl Backend for DirectBackend {
     }
 
     fn forget(&mut self, generation: Generation) {
-        // A dead one has left nothing.
-        self.tell(Event::Gone(generation));
+        // A dead one has left nothing but, for a moment, its scope.
+        match self.scopes.clone().filter(|_| self.listed.remove(&generation)) {
+            None => self.tell(Event::Gone(generation)),
+            Some(scopes) => {
+                let sender = self.sender.clone();
+                while self.calls.try_join_next().is_some() {}
+                self.calls.spawn(async move {
+                    scopes.gone(generation).await;
+                    // Nobody listens only when procroll is about to end.
+                    let _ = sender.send((generation, Heard::ScopeGone));
+                });
+            }
+        }
     }
 
     fn rest(&mut self) {}
@@ -425,21 +515,30 @@ impl Backend for DirectBackend {
         if timeout(LAST_WAIT, all).await.is_err() {
             tracing::warn!("processes that were killed have not ended");
         }
+        if let Some(scopes) = &self.scopes {
+            for generation in std::mem::take(&mut self.listed) {
+                scopes.gone(generation).await;
+            }
+            while self.calls.join_next().await.is_some() {}
+        }
     }
 
-    fn hint(&self, _: Generation, _: When) -> String {
+    fn hint(&self, generation: Generation, _: When) -> String {
+        if let Some(scopes) = &self.scopes {
+            return scopes.hint(generation, self.generations.contains_key(&generation));
+        }
         match place::likely_own_service() {
             Some(unit) => format!("See {}", place::Place::find(false).journalctl(&unit)),
             None => "See what it has said itself".to_owned(),
         }
     }
 
-    fn unit(&self, _: Generation) -> Option<String> {
-        None
+    fn unit(&self, generation: Generation) -> Option<String> {
+        self.scopes.as_ref().map(|scopes| scopes.unit(generation))
     }
 
     fn name(&self, generation: Generation) -> String {
-        format!("generation {generation}")
+        self.unit(generation).unwrap_or_else(|| format!("generation {generation}"))
     }
 
     async fn report(&mut self) -> Report {

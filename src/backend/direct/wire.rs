@@ -3,6 +3,9 @@
 /// The length of a word, in bytes.
 pub const SIZE: usize = 12;
 
+/// The answer to [`Word::Held`]: the invocation id of the scope, as `INVOCATION_ID=` has it.
+pub type Placed = [u8; 32];
+
 /// What went wrong with a program that was not executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -17,6 +20,11 @@ pub enum Step {
 /// What a keeper tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
+    /// This process waits to be put into its scope before it executes the program.
+    Held {
+        /// Its id.
+        pid: u32,
+    },
     /// The program runs in this process.
     Executed {
         /// Its id.
@@ -56,6 +64,7 @@ impl Word {
             Self::Exited { pid, status } => (2, pid, status.into()),
             Self::Killed { pid, signal } => (3, pid, signal),
             Self::Empty => (4, 0, 0),
+            Self::Held { pid } => (5, pid, 0),
         };
         let mut bytes = [0; SIZE];
         let parts = [u32::to_ne_bytes(kind), first.to_ne_bytes(), second.to_ne_bytes()];
@@ -78,6 +87,7 @@ impl Word {
             2 => Self::Exited { pid: first, status: second.try_into().ok()? },
             3 => Self::Killed { pid: first, signal: second },
             4 => Self::Empty,
+            5 => Self::Held { pid: first },
             _ => return None,
         })
     }
@@ -91,7 +101,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_word_or_none(bytes in any::<[u8; SIZE]>(), kind in 0u32..6, first in 0u32..4) {
+        fn any_bytes_are_a_word_or_none(bytes in any::<[u8; SIZE]>(), kind in 0u32..7, first in 0u32..4) {
             let _ = Word::from_bytes(bytes);
             let mut bytes = bytes;
             bytes[..4].copy_from_slice(&kind.to_ne_bytes());
@@ -111,6 +121,7 @@ mod tests {
             Word::Exited { pid: 7, status: 255 },
             Word::Killed { pid: 7, signal: 64 },
             Word::Empty,
+            Word::Held { pid: 7 },
         ] {
             assert_eq!(Word::from_bytes(word.to_bytes()), Some(word));
         }

@@ -1,0 +1,245 @@
+//! Transient scopes, for generations that are procroll's own processes ([`direct`](super::direct)): systemd puts a process that
+//! is about to execute its program into a unit and a control group of its own. See systemd.scope(5).
+//!
+//! What goes on in one is for the direct backend to know, which has the processes for children; systemd is asked for nothing but
+//! the scope, and whether it has gone.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use zbus::Variant;
+
+use crate::exit::{ExitStatus, Fatal, OrExit};
+use crate::roll::{Generation, Standing};
+use crate::settings::direct::Direct;
+use crate::settings::{BaseName, Override};
+use crate::systemd::generation::{State, Watched};
+use crate::systemd::{Bus, Error, Link, folder, group, verify};
+use crate::unit::scope;
+use crate::unit::text::Assignment;
+
+/// How long a scope is asked for that systemd has not heard of yet.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long systemd may take to notice that nothing is left in one.
+const GOING: Duration = Duration::from_secs(5);
+
+/// Where scopes come from, and what they are.
+#[derive(Debug)]
+pub struct Scopes {
+    bus: Bus,
+    base: BaseName,
+    /// Whose they are, for their mark.
+    owner: String,
+    lines: Vec<Assignment>,
+    /// What an earlier procroll of the same wrapper has left, which nobody looks after.
+    left: Mutex<Vec<String>>,
+}
+
+/// A scope with the process in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its invocation id, as `INVOCATION_ID=` has it.
+    pub invocation: String,
+    /// Its control group, as systemd names it.
+    pub group: String,
+}
+
+/// Why there is no scope.
+#[derive(Debug)]
+pub enum NotPlaced {
+    /// Its name is somebody else's.
+    Taken,
+    /// Anything else.
+    Refused(Fatal),
+}
+
+impl From<Error> for NotPlaced {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::UnitExists(_) => Self::Taken,
+            error => Self::Refused(error.into()),
+        }
+    }
+}
+
+impl Scopes {
+    /// Scopes named after `base`, over `bus`, for what `settings` say. All that can be refused is refused now, for it never changes.
+    ///
+    /// # Errors
+    /// Why there can be none.
+    pub async fn new(
+        bus: Bus,
+        base: BaseName,
+        wrapper: Option<String>,
+        settings: &Direct,
+        overrides: &[Override],
+    ) -> Result<Self, Fatal> {
+        let link = bus.connect().await?;
+        if !link.shares_process_ids().await? {
+            let why = "procroll runs in a PID namespace of its own, where systemd can't tell its processes";
+            return Err(Fatal { exit: ExitStatus::UnitRefused, error: anyhow!(why) });
+        }
+        let owner = wrapper.clone().unwrap_or_else(|| format!("pid {}", std::process::id()));
+        let ours = claim(&link, &base, &owner).await?;
+        let verified = verify::verify_scope(&link, &owner, &base.generation(Generation::new(1)), overrides).await;
+        let verified = verified.map_err(|error| anyhow!("{error:#}. See \"man systemd.scope\""));
+        let lines = scope::lines(settings, wrapper.as_deref(), verified.or_exit(ExitStatus::Usage)?);
+        // At a terminal another procroll may have had this process's number.
+        let left = if wrapper.is_some() { ours } else { Vec::new() };
+        Ok(Self { bus, base, owner, lines, left: Mutex::new(left) })
+    }
+
+    /// The unit name of a generation.
+    pub fn unit(&self, generation: Generation) -> String {
+        self.base.scope(generation)
+    }
+
+    /// What to type to see more about a generation. One that does not run systemd no longer lists.
+    pub fn hint(&self, generation: Generation, runs: bool) -> String {
+        let (unit, place) = (self.unit(generation), &self.bus.place);
+        match runs {
+            true => format!("See {}", place.systemctl(format!("status {unit}"))),
+            false => format!("See what it has said itself, and {}", place.journalctl(&unit)),
+        }
+    }
+
+    /// Puts a process into the scope of a generation, which is to execute this command.
+    ///
+    /// # Errors
+    /// Why it is not in one. What there is of the scope then goes with the process.
+    pub async fn place(&self, generation: Generation, pid: u32, command: &str) -> Result<Placed, NotPlaced> {
+        let (unit, began) = (self.unit(generation), Instant::now());
+        loop {
+            match self.attempt(&unit, pid, command).await {
+                Err(NotPlaced::Refused(fatal))
+                    if crate::systemd::error::is_about_the_connection(&fatal.error) && began.elapsed() < PATIENCE =>
+                {
+                    tracing::debug!("making {unit} anew: {fatal}");
+                    self.bus.pause().await;
+                }
+                placed => return placed,
+            }
+        }
+    }
+
+    async fn attempt(&self, unit: &str, pid: u32, command: &str) -> Result<Placed, NotPlaced> {
+        let link = self.bus.connect().await?;
+        let mut watched = match group_in(unit, pid) {
+            // What was asked for before the connection broke has been heard.
+            Some(_) => Watched::now(link, unit).await?,
+            None => self.ask(link, unit, pid, command).await?,
+        };
+        let state = watched.until(|state| state.standing != Standing::Starting).await?;
+        match group_in(unit, pid) {
+            Some(group) if state.standing == Standing::Active && self.is_read(watched.link(), unit).await? => {
+                Ok(Placed { invocation: hex(state.invocation), group })
+            }
+            _ => {
+                let see = self.bus.place.journalctl(unit);
+                let _ = folder::remove(&self.bus.place, unit);
+                let error =
+                    anyhow!("systemd did not put its process (PID {pid}) into {unit} as it is to be. See {see}");
+                Err(NotPlaced::Refused(Fatal { exit: ExitStatus::Internal, error }))
+            }
+        }
+    }
+
+    async fn ask(&self, link: Link, unit: &str, pid: u32, command: &str) -> Result<Watched, NotPlaced> {
+        let (place, manager) = (&self.bus.place, link.manager().await?);
+        if link.is_loaded(unit).await? {
+            return Err(NotPlaced::Taken);
+        }
+        let watched = Watched::before_start(link.clone(), unit).await?;
+        let drop_in = scope::drop_in(&self.owner, unit, command, &self.lines);
+        folder::write(place, &self.owner, unit, &[drop_in]).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => NotPlaced::Taken,
+            _ => {
+                let folder = folder::path(place, unit);
+                let error = anyhow::Error::new(error).context(format!("can't write {}", folder.display()));
+                NotPlaced::Refused(Fatal { exit: ExitStatus::Internal, error })
+            }
+        })?;
+        let properties = [("PIDs", Variant::from(vec![pid])), ("AddRef", Variant::from(true))];
+        let asked = async {
+            // Of what is in its folders systemd makes a new list when it looks for a unit there, and it looks for no scope.
+            manager.load_unit(&format!("{unit}.service")).await?;
+            manager.start_transient_unit(unit, "fail", &properties, &[]).await
+        };
+        let asked = asked.await.map_err(Error::from);
+        asked.inspect_err(|_| drop(folder::remove(place, unit)))?;
+        Ok(watched)
+    }
+
+    /// Whether systemd has read what the scope is to be.
+    async fn is_read(&self, link: &Link, unit: &str) -> Result<bool, Error> {
+        let own = folder::path(&self.bus.place, unit);
+        Ok(link.drop_in_paths(unit).await?.iter().any(|path| Path::new(path).starts_with(&own)))
+    }
+
+    /// Returns when systemd has cleared the scope of a generation away, of which nothing runs, or after a while.
+    pub async fn gone(&self, generation: Generation) {
+        let unit = self.unit(generation);
+        let gone = async {
+            loop {
+                let over = async { Watched::now(self.bus.insist().await, &unit).await?.until(State::is_over).await };
+                match over.await {
+                    Err(error) if error.is_about_the_connection() => self.bus.pause().await,
+                    _ => return,
+                }
+            }
+        };
+        if tokio::time::timeout(GOING, gone).await.is_err() {
+            tracing::warn!("{unit} is still listed. See {}", self.bus.place.systemctl(format!("status {unit}")));
+        }
+    }
+
+    /// Stops what an earlier procroll has left, and returns when that is done.
+    pub async fn stop_left(&self) {
+        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        for unit in left {
+            tracing::info!("{unit} was left by an earlier procroll, and is stopped");
+            let stopped = async {
+                let link = self.bus.insist().await;
+                link.stop_unit(&unit).await?;
+                Watched::now(link.clone(), &unit).await?.until(State::is_over).await
+            };
+            if let Err(error) = stopped.await {
+                let see = self.bus.place.systemctl(format!("stop {unit}"));
+                tracing::warn!("can't stop {unit}: {error}. Type {see}");
+            }
+        }
+    }
+}
+
+/// The control group of this process, if that is the one of this unit.
+fn group_in(unit: &str, pid: u32) -> Option<String> {
+    group::of_process(pid).filter(|group| group.rsplit('/').next() == Some(unit))
+}
+
+/// The scopes of this name that this owner has. It is refused if there are somebody else's.
+async fn claim(link: &Link, base: &BaseName, owner: &str) -> Result<Vec<String>, Fatal> {
+    let (place, mut ours) = (link.place(), Vec::new());
+    let listed = link.manager().await?.list_units_by_patterns(&[], &[&base.scope_pattern()]).await;
+    for (unit, ..) in listed.or_exit(ExitStatus::Internal)? {
+        match folder::owner(place, &unit) {
+            Some(other) if other != owner => {
+                let see = place.systemctl(format!("status {unit}"));
+                let error = anyhow!(
+                    "{unit} is a generation of {other}. Choose another name for the generations with --unit=NAME. See {see}"
+                );
+                return Err(Fatal { exit: ExitStatus::NameTaken, error });
+            }
+            Some(_) => ours.push(unit),
+            // A number that somebody else's unit has is skipped.
+            None => {}
+        }
+    }
+    Ok(ours)
+}
+
+fn hex(id: [u8; 16]) -> String {
+    id.iter().fold(String::new(), |id, byte| id + &format!("{byte:02x}"))
+}
