@@ -31,7 +31,9 @@ impl Run {
         let listens = variable(caller, "LISTEN_PID") == Some(OsStr::new(&std::process::id().to_string()));
         let mut environment = caller.environment.clone();
         let own = |name: &OsStr| OWN.iter().any(|own| name == *own && (listens || !own.starts_with("LISTEN_")));
-        environment.retain(|(name, _)| !own(name) && !(self.scope && name == "INVOCATION_ID"));
+        // That of the scope is another one.
+        let invocation = |name: &OsStr| self.scope && name == "INVOCATION_ID";
+        environment.retain(|(name, _)| !(own(name) || invocation(name)));
         for assignment in &self.setenv {
             let (name, value) = overrides::assignment(assignment, Some(caller))?;
             environment.retain(|(other, _)| other != name);

@@ -43,9 +43,9 @@ mod tests {
     fn options_win_and_the_mark_is_read_back() {
         let more = [(Section::Unit, "Description", "Web"), (Section::Scope, "TimeoutStopSec", "3")];
         let more = more.map(|(section, key, value)| Assignment::own(section, key, value));
-        let drop_in = drop_in("web.service", "web-1.scope", "/bin/web 100%\n1", &more);
+        let drop_in = drop_in("web.service", "web-1.scope", "/bin/web %n\n1", &more);
         let text = "[X-Procroll]\nOwner=web.service\nUnit=web-1.scope\n\
-                    [Unit]\nDescription=/bin/web 100%%?1\nDescription=Web\n[Scope]\nTimeoutStopSec=3\n";
+                    [Unit]\nDescription=/bin/web %%n?1\nDescription=Web\n[Scope]\nTimeoutStopSec=3\n";
         assert_eq!(drop_in.text, text);
         assert_eq!(owner(&drop_in.text, "web-1.scope"), Some("web.service"));
     }

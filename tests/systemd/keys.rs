@@ -21,6 +21,7 @@ fn every_key_that_is_about_a_unit_has_a_class(machine: &Machine) {
         .filter(|(section, key)| match section {
             Section::Unit => !is_condition(key),
             Section::Service => !known.of_mounts.contains(key),
+            Section::Scope => false,
         })
         .filter(|(section, key)| !TABLE.iter().any(|row| row.section == *section && row.keys.contains(&key.as_str())))
         .collect();

@@ -61,6 +61,7 @@ mod restless;
 mod rollover;
 mod rolls;
 mod samples;
+mod scopes;
 mod settings;
 mod sockets;
 mod stops;

@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::tree::{Stat, is_below};
-use super::wire::{SIZE, Word};
+use super::wire::{ALL, ONE, SIZE, Word};
 use crate::backend::scope::{NotPlaced, Placed, Scopes};
 use crate::notify::datagram::Message as Notification;
 use crate::notify::socket::{Received, Socket};
@@ -64,6 +64,8 @@ pub struct Ears {
     socket: Socket,
     sender: mpsc::UnboundedSender<(Generation, Heard)>,
     scope: Option<Scope>,
+    /// Nothing that it says counts any more.
+    is_killed: AtomicBool,
     complained: AtomicBool,
 }
 
@@ -85,7 +87,13 @@ impl Ears {
         sender: mpsc::UnboundedSender<(Generation, Heard)>,
         scope: Option<Scope>,
     ) -> Arc<Self> {
-        Arc::new(Self { generation, keeper, socket, sender, scope, complained: AtomicBool::new(false) })
+        let (is_killed, complained) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { generation, keeper, socket, sender, scope, is_killed, complained })
+    }
+
+    /// It is killed: whatever ends from now on needs to be seen by nobody. One that has forked a lot would take long.
+    pub fn stop_listening(&self) {
+        self.is_killed.store(true, Ordering::Relaxed);
     }
 
     fn tell(&self, heard: Heard) {
@@ -105,6 +113,7 @@ impl Ears {
     /// Hears the keeper out, until its `end`.
     pub async fn hear_keeper(self: Arc<Self>, mut channel: UnixStream, end: Pidfd) {
         let mut bytes = [0; SIZE];
+        let mut answer = ONE;
         while channel.read_exact(&mut bytes).await.is_ok() {
             let Some(word) = Word::from_bytes(bytes) else { break };
             match word {
@@ -119,7 +128,11 @@ impl Ears {
                     // What it has said before its end counts, and it can still be seen whose it is.
                     while self.hear_one() {}
                     self.tell(Heard::Keeper(word, None));
-                    if channel.write_all(&[0]).await.is_err() {
+                    if answer == ALL {
+                        continue;
+                    }
+                    answer = if self.is_killed.load(Ordering::Relaxed) { ALL } else { ONE };
+                    if channel.write_all(&[answer]).await.is_err() {
                         break;
                     }
                 }

@@ -22,7 +22,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fork, setpgid, setsid};
 use rustix::process::set_child_subreaper;
 
-use super::wire::{Placed, SIZE, Step, Word};
+use super::wire::{ALL, ONE, Placed, SIZE, Step, Word};
 use crate::descriptors;
 
 /// What is to be executed, ready for it: nothing can be wrong with it any more but what the kernel finds.
@@ -50,7 +50,8 @@ impl fmt::Display for Program {
 }
 
 /// Starts a keeper that starts the program: its process id, and where its words come from. [`Word::Held`] wants a [`Placed`] for
-/// an answer. [`Word::Exited`] and [`Word::Killed`] want a byte: until then the process that has ended is not reaped.
+/// an answer. [`Word::Exited`] and [`Word::Killed`] want a byte: until then the process that has ended is not reaped. After a
+/// [`ALL`] that holds for all others as well.
 pub fn start(program: &Program) -> io::Result<(u32, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     let nowhere = File::open("/dev/null")?;
@@ -190,12 +191,15 @@ fn become_program(
 
 /// Reaps until nothing is left.
 fn reap(channel: &mut UnixStream) {
+    let mut answer = [ONE];
     loop {
         // Still to be seen in /proc, for procroll to know who has sent what it has not read yet.
         match ended() {
             Ok(word) => {
                 say(channel, word);
-                let _ = channel.read_exact(&mut [0]);
+                if answer != [ALL] {
+                    let _ = channel.read_exact(&mut answer);
+                }
                 if let Word::Exited { pid, .. } | Word::Killed { pid, .. } = word {
                     let _ = waitpid(Pid::from_raw(pid.cast_signed()), None);
                 }

@@ -265,6 +265,9 @@ impl DirectBackend {
 
     /// Kills what there is of a generation, and gives it up if none of that can be killed.
     fn kill_all(&mut self, generation: Generation) {
+        if let Some(running) = self.generations.get(&generation) {
+            running.ears.stop_listening();
+        }
         match self.generations.get(&generation).map(|running| running.place.clone()) {
             Some(Place::Held) => return self.give_up(generation),
             // Whatever has left it is found below the keeper.

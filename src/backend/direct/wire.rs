@@ -3,6 +3,11 @@
 /// The length of a word, in bytes.
 pub const SIZE: usize = 12;
 
+/// The answer to [`Word::Exited`] and [`Word::Killed`]: this process can be reaped.
+pub const ONE: u8 = 0;
+/// The last answer to these: and so can all that end later.
+pub const ALL: u8 = 1;
+
 /// The answer to [`Word::Held`]: the invocation id of the scope, as `INVOCATION_ID=` has it.
 pub type Placed = [u8; 32];
 
