@@ -1,8 +1,9 @@
 //! Figures, printed and not judged: `cargo bench --bench measure`, or with `-- v257` on that systemd alone, or with
-//! `-- v257 kills rolls` only those: time, settings, rest, kills, rolls or load; `-- rollover` needs no systemd. What is
+//! `-- v257 kills rolls` only those: time, backends, settings, rest, kills, rolls or load; `-- rollover` needs no systemd. What is
 //! compared is compared in one run on one machine, and told as a ratio.
 #![allow(clippy::expect_used)] // What can't be measured fails by panicking.
 
+mod backends;
 mod endurance;
 #[path = "../machine/mod.rs"]
 mod machine;
@@ -30,8 +31,9 @@ const MANY: usize = 60;
 type Figure = (&'static str, fn(&Machine));
 
 /// What can be measured, in this order.
-const FIGURES: [Figure; 6] = [
+const FIGURES: [Figure; 7] = [
     ("time", time),
+    ("backends", backends::backends),
     ("settings", settings),
     ("rest", at_rest),
     ("kills", endurance::kills),
@@ -43,6 +45,7 @@ fn main() {
     let words: Vec<_> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--time-inside"] => return time_inside(),
+        ["--backends-inside"] => return backends::backends_inside(),
         ["--settings-inside"] => return settings_inside(),
         ["--kills-inside", name, restart] => return endurance::kills_inside(name, restart),
         ["--rolls-inside"] => return endurance::rolls_inside(),
