@@ -172,6 +172,22 @@ mod tests {
     }
 
     #[test]
+    fn a_scope_has_what_systemd_can_set() {
+        let options = ["--scope", "--user", "--unit=web", "--slice=shop", "--description=A b", "-pMemoryMax=1G"];
+        let scope = check(&options, &[("INVOCATION_ID", "x"), ("A", "1")]).expect("settings");
+        assert_eq!(scope.environment, [("A".into(), "1".into())], "it has an id of its own");
+        let scope = scope.scope.expect("a scope");
+        let lines: Vec<_> = scope.overrides.iter().map(|one| format!("{}={}", one.key, one.value)).collect();
+        assert_eq!(lines, ["Slice=shop.slice", "Description=A b", "MemoryMax=1G"]);
+        assert_eq!((scope.user, scope.unit.map(|base| base.to_string())), (true, Some("web".to_owned())));
+        for (word, part) in
+            [("--uid=app", "setpriv"), ("--service-type=notify-reload", "with --scope"), ("-pUser", "no =")]
+        {
+            assert!(check(&["--scope", word], &[]).is_err_and(|error| error.contains(part)), "{word}");
+        }
+    }
+
+    #[test]
     fn the_environment_is_the_callers_without_what_is_procrolls() {
         let pid = std::process::id().to_string();
         let caller = [

@@ -156,6 +156,9 @@ mod tests {
         );
         let unit = super::in_unit(&["procroll", "run", "--", "/bin/web"].map(str::to_owned), true);
         assert!(unit.is_err_and(|fatal| fatal.to_string().starts_with("it has no --systemd-run")));
+        let scoped = ["procroll", "--systemd-run", "--scope", "--", "/bin/web"].map(str::to_owned);
+        assert!(matches!(parsed(&["--systemd-run", "--scope", "--", "/bin/web"]), Ok(Parsed::Direct(_))));
+        assert!(super::in_unit(&scoped, true).is_err_and(|fatal| fatal.to_string().starts_with("it has --scope")));
         let tempdir = run(&["--systemd-run", "--tempdir=/x", "--", "/bin/web"]).check(None);
         assert!(
             tempdir.is_err_and(|fatal| fatal.to_string().starts_with("--tempdir means nothing with --systemd-run"))

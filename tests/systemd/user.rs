@@ -3,7 +3,7 @@
 use crate::machine::Machine;
 use crate::wrapper;
 
-on_each_systemd!(a_user_rolls_services_of_their_own, a_user_runs_one_from_a_terminal);
+on_each_systemd!(a_user_rolls_services_of_their_own, a_user_runs_one_from_a_terminal, a_user_runs_one_in_a_scope);
 from_systemd_257!(a_users_generation_outlives_procroll);
 
 /// A unit of alice's. procroll finds out by itself whose manager runs it, and needs no +.
@@ -68,6 +68,19 @@ fn a_user_rolls_services_of_their_own(machine: &Machine) {
     assert!(show(machine, "web", "StatusText").contains("Type \"systemctl --user daemon-reload\""));
     machine.ok(&alice("systemctl --user daemon-reload && procroll reload --user web && systemctl --user stop web"));
     nothing_is_left(machine);
+}
+
+fn a_user_runs_one_in_a_scope(machine: &Machine) {
+    user(machine);
+    let options = "--scope --user --settle=0 --unit=web --service-type=exec -p TasksMax=20";
+    let outcome = machine.run(&alice(&format!("procroll run {options} -- sh -c 'cat /proc/self/cgroup; exit 4'")));
+    assert_eq!(outcome.status, Some(4), "{outcome:?}");
+    assert!(outcome.stdout.contains("/user@") && outcome.stdout.ends_with("/web-1.scope"), "{outcome:?}");
+    machine.wait_for("the scope to go", || units(machine, "web-*").is_empty().then_some(()));
+    nothing_is_left(machine);
+    let system = machine.run(&alice("procroll run --scope --unit=web -- true"));
+    assert_eq!(system.status, Some(173), "{system:?}");
+    assert!(system.stderr.contains("Try it with sudo, or with --user"), "{system:?}");
 }
 
 fn nothing_is_left(machine: &Machine) {
