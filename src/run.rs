@@ -196,7 +196,20 @@ impl Patience {
     /// Somebody has asked for a stop. A guard that has seen the unit start again no longer looks after that.
     async fn leave<T>(&self) -> Option<T> {
         if let Some(unit) = &self.unit {
-            guard::stop_generations(&self.bus, unit).await;
+            let generations = guard::stop_generations(&self.bus, unit).await;
+            // Whoever waits for the stop is not told that it is over before it is.
+            let mut stopped = pin!(guard::have_stopped(&self.bus, &generations));
+            loop {
+                self.say_alive();
+                match timeout(ALIVE_EVERY, stopped.as_mut()).await {
+                    Ok(Ok(())) => break,
+                    Ok(Err(error)) => {
+                        tracing::warn!("can't tell when {} have stopped: {error}", generations.join(", "));
+                        break;
+                    }
+                    Err(_) => {}
+                }
+            }
             control::clear(&self.bus.place, unit);
         }
         None

@@ -133,13 +133,14 @@ impl Guard {
     }
 }
 
-/// Has systemd stop all generations of the wrapper `unit`, and count their time. One that failed stays to be looked at.
-pub async fn stop_generations(bus: &Bus, unit: &str) {
+/// Has systemd stop all generations of the wrapper `unit`, and count their time: which ones. One that failed stays to be looked
+/// at.
+pub async fn stop_generations(bus: &Bus, unit: &str) -> Vec<String> {
     let place = &bus.place;
     let ours = |one: &String| folder::owner(place, one).as_deref() == Some(unit);
     let generations: Vec<_> = folder::all(place).filter(ours).collect();
     if generations.is_empty() {
-        return;
+        return generations;
     }
     if let Err(error) = stop_by_bus(bus, &generations).await {
         tracing::debug!("stopping them without a bus: {error}");
@@ -149,6 +150,19 @@ pub async fn stop_generations(bus: &Bus, unit: &str) {
             tracing::warn!("{error}");
         }
     }
+    generations
+}
+
+/// Returns when these units, which were asked to stop, have.
+///
+/// # Errors
+/// If systemd can't be asked.
+pub async fn have_stopped(bus: &Bus, units: &[String]) -> Result<(), Error> {
+    let link = link(bus).await?;
+    for unit in units {
+        Watched::now(link.clone(), unit).await?.until(|state| state.standing == Standing::Dead).await?;
+    }
+    Ok(())
 }
 
 async fn stop_by_bus(bus: &Bus, units: &[String]) -> Result<(), Error> {

@@ -10,6 +10,7 @@ on_each_systemd!(
     what_cannot_be_executed_changes_nothing,
     no_request_and_no_signal_is_lost,
     a_stop_at_that_very_moment_is_a_stop,
+    a_stop_at_that_very_moment_waits_for_what_takes_its_time,
     a_reload_at_that_very_moment_is_told_the_truth,
 );
 
@@ -148,6 +149,19 @@ fn a_stop_at_that_very_moment_is_a_stop(machine: &Machine) {
 }
 
 /// While procroll is executed anew the one that served dies, and then somebody reloads.
+fn a_stop_at_that_very_moment_waits_for_what_takes_its_time(machine: &Machine) {
+    let slow = "/bin/sh -c 'trap \"sleep 1; exit 0\" TERM; systemd-notify --ready; while :; do sleep 0.1; done'";
+    machine.unit("web.service", &wrapper("--settle=0 -p NotifyAccess=all", "").replace("/usr/bin/payload ", slow));
+    for _ in 0..5 {
+        machine.ok("systemctl start web");
+        machine.ok("systemctl kill --kill-whom=main --signal=RTMIN+25 web; systemctl stop web");
+        let left =
+            machine.ok("systemctl list-units --plain --no-legend --state=active,activating,deactivating 'web@*'");
+        assert_eq!(left, "", "it still stops");
+        nothing_is_left(machine);
+    }
+}
+
 fn a_reload_while_nobody_serves_any_more_ends_with_its_roll(machine: &Machine) {
     machine.unit("web.service", &wrapper("--settle=0", "ready run"));
     machine.ok("systemctl start web");
