@@ -191,7 +191,13 @@ impl Scopes {
                 }
             }
         };
-        if tokio::time::timeout(GOING, gone).await.is_err() {
+        let in_time = tokio::time::timeout(GOING, gone).await;
+        let place = &self.bus.place;
+        if folder::owner(place, &unit).as_deref() == Some(self.owner.as_str()) {
+            // systemd removes them with a unit that it has made, and had no time to make each.
+            let _ = folder::remove(place, &unit);
+        }
+        if in_time.is_err() {
             tracing::warn!("{unit} is still listed. See {}", self.bus.place.systemctl(format!("status {unit}")));
         }
     }

@@ -12,6 +12,7 @@ mod command;
 mod ears;
 mod folder;
 mod keeper;
+mod kill;
 mod life;
 mod tree;
 mod wire;
@@ -33,6 +34,7 @@ use command::Names;
 use ears::{Ears, Heard, Process, Scope};
 use folder::Folder;
 use keeper::Program;
+use kill::kill;
 use life::{Action, Life, Terms};
 use tree::Stat;
 use wire::Word;
@@ -46,13 +48,10 @@ use crate::roll::{Death, Event, Generation, Refusal};
 use crate::settings::direct::Direct;
 use crate::settings::{ServiceType, Strategy};
 use crate::systemd::pidfd::Pidfd;
-use crate::systemd::{group, place};
+use crate::systemd::place;
 
 /// How long the end of procroll waits for what it has killed. Only the kernel can keep a process for longer.
 const LAST_WAIT: Duration = Duration::from_secs(5);
-
-/// How often in a row to look for what has forked before it was killed.
-const ROUNDS: usize = 50;
 
 /// The direct backend.
 #[derive(Debug)]
@@ -245,87 +244,6 @@ impl DirectBackend {
         let main = self.generations.get(&generation).and_then(|running| running.main.as_ref());
         let main_pid = main.map(|main| main.pid);
         self.reports.push_back(Report::Active { generation, main_pid });
-    }
-
-    fn signal_main(&self, generation: Generation, signal: i32) {
-        let main = self.generations.get(&generation).and_then(|running| running.main.as_ref());
-        if let Some(main) = main
-            && let Err(error) = main.handle.send(signal)
-        {
-            tracing::warn!("can't signal process {} of generation {generation}: {error}", main.pid);
-        }
-    }
-
-    fn signal_all(&self, generation: Generation, signal: i32) {
-        for process in self.processes(generation) {
-            // One that can't be signalled is killed in the end, or given up.
-            let _ = process.handle.send(signal);
-        }
-    }
-
-    /// Kills what there is of a generation, and gives it up if none of that can be killed.
-    fn kill_all(&mut self, generation: Generation) {
-        if let Some(running) = self.generations.get(&generation) {
-            running.ears.stop_listening();
-        }
-        match self.generations.get(&generation).map(|running| running.place.clone()) {
-            Some(Place::Held) => return self.give_up(generation),
-            // Whatever has left it is found below the keeper.
-            Some(Place::Group(group)) => drop(group::kill(&group)),
-            _ => {}
-        }
-        let (mut killed, mut spared) = (BTreeSet::new(), BTreeSet::new());
-        // What they have started before they heard of it is found in the next round.
-        for _ in 0..ROUNDS {
-            let found = self.processes(generation);
-            let new: Vec<_> =
-                found.iter().filter(|one| !killed.contains(&one.pid) && !spared.contains(&one.pid)).collect();
-            if new.is_empty() {
-                break;
-            }
-            for process in new {
-                let them = if process.handle.send(nix::libc::SIGKILL).is_ok() { &mut killed } else { &mut spared };
-                them.insert(process.pid);
-            }
-        }
-        let Some(running) = self.generations.get(&generation) else { return };
-        if !spared.is_empty() && killed.is_empty() {
-            let pids = spared.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
-            tracing::warn!(
-                "generation {generation} is given up, since procroll may not kill what is left of it: {pids}"
-            );
-            self.handle(generation, life::Event::Empty);
-        } else if spared.is_empty() && killed.is_empty() && running.keeper.is_lost {
-            self.handle(generation, life::Event::Empty);
-        }
-    }
-
-    /// Kills what nobody has let go on.
-    fn give_up(&mut self, generation: Generation) {
-        let held: Vec<_> = self.processes(generation).iter().map(|process| process.pid).collect();
-        kill(&held);
-        if let Some(running) = self.generations.get(&generation) {
-            let _ = running.keeper.process.handle.send(nix::libc::SIGKILL);
-        }
-        self.handle(generation, life::Event::Empty);
-    }
-
-    /// All processes of a generation that can be found now. If its keeper has been killed, they are procroll's own, as are those
-    /// of another generation of which that is so.
-    fn processes(&self, generation: Generation) -> Vec<Process> {
-        let Some(running) = self.generations.get(&generation) else { return Vec::new() };
-        let (keeper, own) = (&running.keeper, std::process::id());
-        // A number stays the keeper's until it is reaped, which does not happen while this thread is here.
-        if !keeper.process.handle.has_ended() {
-            let pids = tree::below(keeper.process.pid).into_iter();
-            return pids.filter_map(|pid| ears::descendant(pid, keeper.process.pid)).collect();
-        }
-        let is_keeper = |pid| self.generations.values().any(|running| running.keeper.process.pid == pid);
-        let is_orphan = |stat: Stat| stat.began >= keeper.began && !stat.is_zombie;
-        let orphans =
-            tree::children(own).into_iter().filter(|pid| !is_keeper(*pid) && Stat::of(*pid).is_some_and(is_orphan));
-        let all = orphans.flat_map(|pid| tree::below(pid).into_iter().chain([pid]));
-        all.filter_map(|pid| ears::descendant(pid, own)).collect()
     }
 
     fn hear(&mut self, generation: Generation, heard: Heard) {
@@ -558,12 +476,6 @@ impl Backend for DirectBackend {
 fn reap() {
     let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     while matches!(waitid(WaitId::All, ended), Ok(Some(_)) | Err(rustix::io::Errno::INTR)) {}
-}
-
-fn kill(pids: &[u32]) {
-    for pid in pids.iter().filter_map(|pid| Pidfd::open(*pid)) {
-        let _ = pid.send(nix::libc::SIGKILL);
-    }
 }
 
 /// tokio's clock, which tests can stop.
