@@ -176,12 +176,13 @@ fn become_program(
     #[allow(unsafe_code)]
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
     let _ = mask.thread_set_mask();
-    if let Some(directory) = &program.directory {
-        chdir(directory.as_c_str()).map_err(|error| (Step::Directory, error))?;
-    }
     let mut placed = Placed::default();
+    // Before anything that can fail: systemd has to find the process it is to put there.
     if program.scoped {
         held.read_exact(&mut placed).map_err(|_| (Step::Fork, Errno::ECANCELED))?;
+    }
+    if let Some(directory) = &program.directory {
+        chdir(directory.as_c_str()).map_err(|error| (Step::Directory, error))?;
     }
     let own = CString::new(format!("LISTEN_PID={}", Pid::this())).ok().filter(|_| program.listens);
     let invocation = CString::new([b"INVOCATION_ID=", &placed[..]].concat()).ok().filter(|_| program.scoped);
