@@ -1,46 +1,94 @@
 //! What a service is executed with, and what is passed on.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use nix::sys::signal::Signal::{SIGHUP, SIGUSR1};
 
-use crate::both_ways;
-use crate::harness::{PLAIN, Running, Start};
+use crate::harness::Running;
+use crate::ways::{Generations, PLAIN, Start};
+use crate::{both_ways, in_every_way, with_own_processes};
+
+with_own_processes! {
+    the_environment_is_the_callers
+    what_cannot_be_executed_is_refused_with_the_reason
+    the_notify_socket_is_private
+}
 
 both_ways! {
-    templates_are_filled_in
-    the_environment_is_the_callers
-    standard_output_and_error_are_kept_apart
-    nothing_can_be_read_from_standard_input
-    the_stop_signal_can_be_written_in_three_ways
-    what_cannot_be_executed_is_refused_with_the_reason
-    a_service_that_never_notifies_is_ready_once_it_runs
-    the_notify_socket_is_private
     the_program_and_its_directory_are_looked_for_anew
 }
 
+in_every_way! {
+    arguments_are_passed_literally
+    templates_are_filled_in
+    standard_output_and_error_are_kept_apart
+    standard_input_is_a_scopes_alone
+    the_stop_signal_can_be_written_in_three_ways
+    a_service_that_never_notifies_is_ready_once_it_runs
+}
+
 fn templates_are_filled_in(start: Start) {
-    let service = "say(*sys.argv[1:]); notify('READY=1'); serve()";
+    let service = "say(*sys.argv[1:], sys.argv[2] == os.environ['NOTIFY_SOCKET']); notify('READY=1'); serve()";
     let script = format!("{}\n{service}", include_str!("prelude.py"));
     let words = ["{{.Generation}}", "{{ .NotifySocket }}", "<{{.PID}}>", "{{`{{`}}.PID}}", ""];
     let command = [&["python3", "-c", &script], &words[..]].concat();
     let mut running = Running::start_command("templates", start, &["--settle=0"], &command);
-    let pid = if start.is_first { 1 } else { running.pid().as_raw() };
     for generation in 1..3 {
         if generation > 1 {
             running.send(SIGHUP);
         }
-        let line = running.out.expect("notify.");
+        let line = running.out.expect("/notify");
         let (first, rest) = line.split_once(' ').expect("words");
         assert_eq!(first, generation.to_string());
-        let socket = format!("/notify.{generation} <{pid}> {{{{.PID}}}} ");
-        assert!(
-            rest.starts_with(running.folder.join("tmp").to_str().expect("a path")) && rest.ends_with(&socket),
-            "{rest}"
-        );
+        let socket = match start.generations {
+            Generations::Services => "/run/systemd/notify".to_owned(),
+            _ => format!("/notify.{generation}"),
+        };
+        let end = format!("{socket} <{}> {{{{.PID}}}}  True", running.inner_pid());
+        assert!(rest.ends_with(&end), "{rest}");
+        if start.generations != Generations::Services {
+            assert!(rest.starts_with(running.inner().join("tmp").to_str().expect("a path")), "{rest}");
+        }
         running.serves(generation);
     }
+    running.stop();
+}
+
+/// What systemd, a shell or a template would make something of is the program's.
+fn arguments_are_passed_literally(start: Start) {
+    let odd = [
+        "$HOME",
+        "${X}",
+        "$$",
+        "%n",
+        "%%",
+        "a b",
+        "",
+        "\"quoted\"",
+        "'single'",
+        "back\\slash",
+        "\\n",
+        "new\nline",
+        "tab\there",
+        ";",
+        "#",
+        "\u{fc}\u{20ac}",
+        "\u{1b}[0m",
+        "-v",
+        "--",
+        "--unit=x",
+        "*",
+        "a=b",
+    ];
+    let service = "say('.'.join(os.fsencode(word).hex() for word in sys.argv[2:])); notify('READY=1'); serve()";
+    let script = format!("{}\n{service}", include_str!("prelude.py"));
+    let command = [&["python3", "-c", &script, "{{.Generation}}"], &odd[..]].concat();
+    let mut running = Running::start_command("arguments", start, &["--settle=0"], &command);
+    let hex = |word: &&str| word.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert_eq!(running.out.next(), Some(odd.iter().map(hex).collect::<Vec<_>>().join(".")));
+    running.serves(1);
     running.stop();
 }
 
@@ -82,18 +130,23 @@ notify('READY=1'); serve()";
 fn standard_output_and_error_are_kept_apart(start: Start) {
     let service = "print('to err', file=sys.stderr, flush=True); say('to out'); notify('READY=1'); serve()";
     let mut running = Running::start("apart", start, &["--settle=0", "--quiet"], service);
-    running.up.expect("READY=1");
+    assert_eq!(running.out.next().as_deref(), Some("to out"));
     running.stop();
-    assert_eq!(running.out.rest(), ["to out"]);
+    assert_eq!(running.out.rest(), [""; 0]);
     assert_eq!(running.err.rest(), ["to err"]);
 }
 
-fn nothing_can_be_read_from_standard_input(start: Start) {
-    let service = "say(sys.stdin.read() == ''); notify('READY=1'); serve()";
+/// What is no terminal, that is.
+fn standard_input_is_a_scopes_alone(start: Start) {
+    let service = "say('read', repr(sys.stdin.read())); notify('READY=1'); serve()";
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    writer.write_all(b"a word").expect("a pipe");
+    drop(writer);
     let mut running = Running::start_with("standard_input", start, &["--settle=0"], service, |command| {
-        command.stdin(std::process::Stdio::piped());
+        command.stdin(reader);
     });
-    running.out.expect("True");
+    let is_read = start.generations == Generations::Scopes;
+    assert_eq!(running.out.next().as_deref(), Some(if is_read { "read 'a word'" } else { "read ''" }));
     running.stop();
 }
 
@@ -119,7 +172,9 @@ fn what_cannot_be_executed_is_refused_with_the_reason(start: Start) {
         let test = format!("refused_{number}");
         let mut running = Running::start_command(&test, start, &[], &[program]);
         running.ends_with(171);
-        assert_eq!(running.err.rest(), [format!("procroll: generation 1 was not started: {reason}")]);
+        let names = format!("procroll: Generations are named refused_{number}-");
+        let said: Vec<_> = running.err.rest().into_iter().filter(|line| !line.starts_with(&names)).collect();
+        assert_eq!(said, [format!("procroll: {} was not started: {reason}", running.name(1))]);
     }
     let options = ["--working-directory=/no/such"];
     let mut running = Running::start_command("refused_directory", start, &options, &["true"]);
@@ -130,7 +185,8 @@ fn what_cannot_be_executed_is_refused_with_the_reason(start: Start) {
 fn a_service_that_never_notifies_is_ready_once_it_runs(start: Start) {
     let options = ["--settle=0", "--service-type=exec"];
     let mut running = Running::start_command("never_notifies", start, &options, &["sleep", "1000"]);
-    running.up.expect("READY=1");
+    running.notified("READY=1");
+    running.serves(1);
     running.roll(2);
     running.stop();
 }

@@ -1,19 +1,24 @@
 //! Who may say what, and what is heard of it.
 
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 
-use crate::both_ways;
-use crate::harness::{Running, Start};
+use crate::harness::Running;
+use crate::ways::Start;
+use crate::{in_every_way, with_own_processes};
 
-both_ways! {
+with_own_processes! {
     every_field_of_a_datagram_is_read
     a_status_is_passed_upwards
     a_strangers_word_is_ignored
     garbage_is_ignored
     descriptors_that_are_sent_along_are_closed
     another_process_of_the_service_can_speak_for_it
-    the_main_process_can_be_another_one
     no_stranger_becomes_the_main_process
+}
+
+in_every_way! {
+    the_main_process_can_be_another_one
     one_that_wants_more_time_has_it
     one_that_says_it_stops_is_on_its_way_out
 }
@@ -32,7 +37,7 @@ fn a_status_is_passed_upwards(start: Start) {
         wait_for_word('go'); notify('STATUS=ok\\rREADY=1'); serve()";
     let mut running = Running::start("a_status", start, &["--settle=0"], service);
     running.pipe("go");
-    running.up.expect("STATUS=generation 1 starts: loading");
+    running.up.expect(&format!("STATUS={} starts: loading", running.name(1)));
     running.word("go", "");
     assert!(running.up.expect("serves").ends_with("serves: loaded"));
     running.word("go", "");
@@ -46,6 +51,7 @@ fn a_strangers_word_is_ignored(start: Start) {
     let mut running = Running::start("a_stranger", start, &["--settle=0"], service);
     running.pipe("go");
     let socket = running.out.expect("socket ").replace("socket ", "");
+    let socket = running.folder.join(Path::new(&socket).strip_prefix(running.inner()).expect("a socket in the folder"));
     let stranger = UnixDatagram::unbound().expect("a socket");
     for _ in 0..3 {
         stranger.send_to(b"READY=1\nSTATUS=I am it", &socket).expect("sent");
@@ -129,7 +135,7 @@ notify('MAINPID=%d' % pid, 'READY=1')";
     running.roll(2);
     running.out.expect("1 asked");
     running.services_are(1);
-    running.send(nix::sys::signal::Signal::SIGUSR2);
+    running.signal_main(2, nix::sys::signal::Signal::SIGUSR2);
     running.out.expect("2 asked");
     running.ends_with(7);
 }
@@ -160,6 +166,6 @@ fn one_that_says_it_stops_is_on_its_way_out(start: Start) {
     running.serves(1);
     running.word("go", "");
     running.ends_with(1);
-    running.err.expect("generation 1 served and failed (Result=timeout)");
+    running.err.expect(&format!("{} served and failed (Result=timeout)", running.name(1)));
     assert_eq!(running.out.rest(), [""; 0], "nobody has asked it to");
 }

@@ -3,7 +3,8 @@
 use std::fs;
 use std::process::Command;
 
-use crate::harness::{FIRST, Running};
+use crate::harness::Running;
+use crate::ways::FIRST;
 
 const SERVICE: &str = "notify('READY=1'); serve()";
 

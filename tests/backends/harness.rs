@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -13,31 +13,12 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::ways::{Generations, Place, Start};
+
 /// How long anything may take that a test waits for. Far longer than it takes, for machines that are busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often to look for what tells nobody that it has happened.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-
-/// How procroll is started: what stands before it, and what makes it run generations in one way or another.
-#[derive(Clone, Copy, Debug)]
-pub struct Start {
-    /// What executes it, in the end.
-    pub before: &'static [&'static str],
-    /// What comes before the options.
-    pub form: &'static [&'static str],
-    /// It is the first process of a namespace.
-    pub is_first: bool,
-}
-
-/// As from a shell.
-pub const PLAIN: Start = Start { before: &[], form: &["run"], is_first: false };
-
-/// As in a container.
-pub const FIRST: Start = Start {
-    before: &["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"],
-    form: &["run"],
-    is_first: true,
-};
 
 /// Lines from somewhere.
 pub struct Lines {
@@ -105,9 +86,14 @@ impl Lines {
 /// A procroll, and whatever descends from it. All of it is gone when this is dropped.
 pub struct Running {
     child: Child,
-    start: Start,
-    /// A folder of the test's own.
+    /// How it was started.
+    pub start: Start,
+    /// What it is to name units after, where there are any.
+    unit: String,
+    /// A folder of the test's own, where it is for the test.
     pub folder: PathBuf,
+    /// The same, where it is for procroll.
+    inner: PathBuf,
     /// Standard output: what services say.
     pub out: Lines,
     /// Standard error: what procroll says.
@@ -118,13 +104,25 @@ pub struct Running {
     pid: Pid,
 }
 
-/// An empty folder of a test's own, with a path that is short enough for sockets.
-fn folder(test: &str, start: Start) -> PathBuf {
-    let kind = if start.is_first { "first" } else { "plain" };
-    let folder = std::env::temp_dir().join(format!("procroll-{}-{test}-{kind}", std::process::id()));
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(folder.join("tmp")).expect("a folder");
-    folder
+/// A place of a test's own: an empty folder, with a path that is short enough for sockets.
+struct Own {
+    unit: String,
+    folder: PathBuf,
+    inner: PathBuf,
+}
+
+impl Own {
+    fn new(test: &str, start: Start) -> Self {
+        let unit = format!("{test}-{}", start.label());
+        let name = format!("procroll-{}-{unit}", std::process::id());
+        let (folder, inner) = match start.machine() {
+            Some(machine) => (machine.path(&format!("/tmp/{name}")), PathBuf::from("/tmp").join(name)),
+            None => (std::env::temp_dir().join(&name), std::env::temp_dir().join(&name)),
+        };
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(folder.join("tmp")).expect("a folder");
+        Self { unit, folder, inner }
+    }
 }
 
 impl Running {
@@ -136,18 +134,18 @@ impl Running {
 
     /// The same, where the service is a file of its own, `program` in the test's folder.
     pub fn start_program(test: &str, start: Start, options: &[&str], service: &str) -> Self {
-        let folder = folder(test, start);
+        let own = Own::new(test, start);
         let script = format!("#!/usr/bin/env python3\n{}\n{service}", include_str!("prelude.py"));
         // By another process, since all tests are one, and a file that somebody writes can't be executed.
-        let write = r#"printf %s "$1" >program && chmod 755 program"#;
-        let status = Command::new("sh").args(["-c", write, "sh", &script]).current_dir(&folder).status();
+        let write = r#"printf %s "$1" >"$2" && chmod 755 "$2""#;
+        let status = Command::new("sh").args(["-c", write, "sh", &script]).arg(own.folder.join("program")).status();
         assert!(status.expect("a shell").success());
-        Self::start_in(folder, start, options, &["./program", "{{.Generation}}"], |_| {})
+        Self::start_in(own, start, options, &["./program", "{{.Generation}}"], |_| {})
     }
 
     /// The same with any command.
     pub fn start_command(test: &str, start: Start, options: &[&str], command: &[&str]) -> Self {
-        Self::start_in(folder(test, start), start, options, command, |_| {})
+        Self::start_in(Own::new(test, start), start, options, command, |_| {})
     }
 
     /// The same, with a command of which more is to be said.
@@ -159,21 +157,31 @@ impl Running {
         more: impl FnOnce(&mut Command),
     ) -> Self {
         let script = format!("{}\n{service}", include_str!("prelude.py"));
-        Self::start_in(folder(test, start), start, options, &["python3", "-c", &script, "{{.Generation}}"], more)
+        Self::start_in(Own::new(test, start), start, options, &["python3", "-c", &script, "{{.Generation}}"], more)
     }
 
-    fn start_in(
-        folder: PathBuf,
-        start: Start,
-        options: &[&str],
-        command: &[&str],
-        more: impl FnOnce(&mut Command),
-    ) -> Self {
-        let words = [start.before, &[env!("CARGO_BIN_EXE_procroll")], start.form].concat();
+    fn start_in(own: Own, start: Start, options: &[&str], command: &[&str], more: impl FnOnce(&mut Command)) -> Self {
+        let Own { unit, folder, inner } = own;
         let socket = UnixDatagram::bind(folder.join("up")).expect("a socket");
-        let mut procroll = Command::new(words[0]);
-        procroll.args(&words[1..]).args(options).arg("--tempdir").arg(folder.join("tmp")).arg("--").args(command);
-        procroll.env("FOLDER", &folder).env("NOTIFY_SOCKET", folder.join("up")).current_dir(&folder);
+        let mut procroll = match start.machine() {
+            Some(machine) => machine.command(&["sh", "-c", "cd \"$FOLDER\" && exec \"$@\"", "sh", "/usr/bin/procroll"]),
+            None => {
+                let words = [start.before, &[env!("CARGO_BIN_EXE_procroll")]].concat();
+                let mut command = Command::new(words[0]);
+                command.args(&words[1..]).current_dir(&folder);
+                command
+            }
+        };
+        procroll.args(start.form);
+        if start.generations != Generations::Processes {
+            procroll.args(["--unit", &unit]);
+        }
+        match start.generations {
+            // They have neither a folder of procroll's nor its environment.
+            Generations::Services => procroll.args(["-E", "FOLDER"]),
+            Generations::Processes | Generations::Scopes => procroll.arg("--tempdir").arg(inner.join("tmp")),
+        };
+        procroll.args(options).arg("--").args(command).env("FOLDER", &inner).env("NOTIFY_SOCKET", inner.join("up"));
         procroll.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         more(&mut procroll);
         let mut child = procroll.spawn().expect("procroll");
@@ -181,14 +189,14 @@ impl Running {
         let err = Lines::of("messages", OwnedFd::from(child.stderr.take().expect("a pipe")).into_file());
         let up = Lines::of_socket(socket);
         let outer = Pid::from_raw(child.id().cast_signed());
-        let mut running = Self { child, start, folder, out, err, up, pid: outer };
-        if start.is_first {
+        let mut running = Self { child, start, unit, folder, inner, out, err, up, pid: outer };
+        if start.place != Place::Here {
             running.pid = running.first();
         }
         running
     }
 
-    /// The first process of the namespace, as it is numbered here. One that has ended already needs no number.
+    /// The process that is procroll in another namespace, as it is numbered here. One that has ended already needs no number.
     fn first(&mut self) -> Pid {
         let outer = self.pid.as_raw();
         let until = Instant::now() + PATIENCE;
@@ -205,9 +213,21 @@ impl Running {
         self.pid
     }
 
+    /// The folder of the test's own, where it is for procroll.
+    pub fn inner(&self) -> &Path {
+        &self.inner
+    }
+
     /// The process that is procroll.
     pub const fn pid(&self) -> Pid {
         self.pid
+    }
+
+    /// The same, as it is numbered where it is.
+    pub fn inner_pid(&self) -> i32 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("procroll");
+        let all = status.lines().find_map(|line| line.strip_prefix("NSpid:")).expect("its numbers");
+        all.split_whitespace().next_back().and_then(|pid| pid.parse().ok()).expect("a number")
     }
 
     /// Sends procroll a signal.
@@ -229,9 +249,57 @@ impl Running {
         }
     }
 
+    /// What procroll calls a generation.
+    pub fn name(&self, generation: u32) -> String {
+        let (before, after) = self.start.around_number(&self.unit);
+        format!("{before}{generation}{after}")
+    }
+
+    /// The number of the generation with whose name this text begins.
+    pub fn number(&self, text: &str) -> Option<u32> {
+        let rest = text.strip_prefix(&self.start.around_number(&self.unit).0)?;
+        rest.split(|char: char| !char.is_ascii_digit()).next()?.parse().ok()
+    }
+
     /// Waits until this generation serves.
     pub fn serves(&self, generation: u32) {
-        self.err.expect(&format!("generation {generation} serves"));
+        self.err.expect(&format!("{} serves", self.name(generation)));
+    }
+
+    /// Waits until procroll has said this to whoever has started it, where it says anything to them.
+    pub fn notified(&self, part: &str) -> Option<String> {
+        self.start.notifies().then(|| self.up.expect(part))
+    }
+
+    /// Waits until a later generation than this one serves and nothing else goes on.
+    pub fn rests_after(&self, generation: u32) {
+        self.wait_for("rest", || match self.start.machine() {
+            Some(machine) if !self.start.notifies() => {
+                let units = machine.units(&format!("{}*", self.unit));
+                let [unit] = &units[..] else { return None };
+                // It lets go of the bus when it needs it for nothing.
+                let clients = machine.ok("busctl list --no-legend --no-pager");
+                let own = self.inner_pid().to_string();
+                let talks = clients.lines().any(|line| line.split_whitespace().nth(1) == Some(&own));
+                (self.number(unit)? > generation && !talks).then_some(())
+            }
+            _ => {
+                let status = self.up.so_far().into_iter().rfind(|line| line.starts_with("STATUS="))?;
+                let number = self.number(status.strip_prefix("STATUS=")?)?;
+                (number > generation && !status.contains(';')).then_some(())
+            }
+        });
+    }
+
+    /// Sends a signal to the main process of the generation that serves, which is this one.
+    pub fn signal_main(&self, generation: u32, signal: Signal) {
+        match self.start.machine() {
+            Some(machine) if self.start.generations == Generations::Services => {
+                let unit = self.name(generation);
+                machine.ok(&format!("systemctl kill --kill-whom=main --signal={signal} {unit}"));
+            }
+            _ => self.send(signal),
+        }
     }
 
     /// Has it roll to this generation.
@@ -253,14 +321,14 @@ impl Running {
     /// All processes that have come of this, by their environment, as they are numbered here. procroll's own are not among them,
     /// nor those that have ended.
     pub fn services(&self) -> Vec<Pid> {
-        let mark = [b"FOLDER=", self.folder.as_os_str().as_encoded_bytes(), b"\0"].concat();
+        let mark = [b"FOLDER=", self.inner.as_os_str().as_encoded_bytes(), b"\0"].concat();
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").expect("/proc").flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             let is_own =
                 fs::read(entry.path().join("environ")).is_ok_and(|text| text.windows(mark.len()).any(|at| at == mark));
             let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            if is_own && !["procroll\n", "unshare\n"].contains(&name.as_str()) {
+            if is_own && !["procroll\n", "unshare\n", "nsenter\n"].contains(&name.as_str()) {
                 found.push(Pid::from_raw(pid));
             }
         }
@@ -272,7 +340,7 @@ impl Running {
         self.wait_for("the right number of services", || (self.services().len() == count).then_some(()));
     }
 
-    /// Waits until procroll has ended, and sees that nothing is left: no process, no file. How it ended.
+    /// Waits until procroll has ended, and sees that nothing is left: no process, no file, no unit. How it ended.
     pub fn ends(&mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
         let status = loop {
@@ -284,6 +352,16 @@ impl Running {
         };
         assert_eq!(self.services(), [], "processes are left");
         assert_eq!(fs::read_dir(self.folder.join("tmp")).expect("the folder").count(), 0, "files are left");
+        if let Some(machine) = self.start.machine() {
+            // systemd forgets a unit a moment after its end is known.
+            self.wait_for("the end of its units", || {
+                machine.units(&format!("{}*", self.unit)).is_empty().then_some(())
+            });
+            let transient = machine.path("/run/systemd/transient");
+            let is_own = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(&self.unit);
+            let own = || fs::read_dir(&transient).expect("a folder").flatten().filter(is_own).count();
+            self.wait_for("the end of their files", || (own() == 0).then_some(()));
+        }
         status
     }
 
@@ -301,8 +379,11 @@ impl Running {
     /// Waits until it has ended as if by this signal.
     pub fn ends_by(&mut self, signal: Signal) {
         let status = self.ends();
-        let (code, by) =
-            if self.start.is_first { (Some(128 + signal as i32), None) } else { (None, Some(signal as i32)) };
+        let (code, by) = if self.start.place == Place::First {
+            (Some(128 + signal as i32), None)
+        } else {
+            (None, Some(signal as i32))
+        };
         assert_eq!((status.code(), status.signal()), (code, by), "{:#?}", self.err.so_far());
     }
 
@@ -323,8 +404,15 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // nsenter does not take it along.
+        if self.start.machine().is_some() && self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            let _ = kill(self.pid, Signal::SIGKILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(machine) = self.start.machine().filter(|_| std::thread::panicking()) {
+            machine.run(&format!("systemctl kill --signal=KILL '{0}*'; systemctl reset-failed '{0}*'", self.unit));
+        }
         // What a failed test leaves: what forks meanwhile is found the next time.
         let until = Instant::now() + Duration::from_secs(5);
         loop {

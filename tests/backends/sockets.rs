@@ -1,6 +1,7 @@
 //! A service that shares its port with its successor (SO_REUSEPORT), under load.
 
-use crate::harness::{Running, Start};
+use crate::harness::Running;
+use crate::ways::{PLAIN, Start};
 
 /// A namespace of the network in which the kernel hands what is queued on a socket that closes to another one of the port.
 const OWN_NETWORK: Start = Start {
@@ -13,8 +14,7 @@ const OWN_NETWORK: Start = Start {
         "ip link set lo up && echo 1 >/proc/sys/net/ipv4/tcp_migrate_req && exec \"$@\"",
         "sh",
     ],
-    form: &["run"],
-    is_first: false,
+    ..PLAIN
 };
 
 const SERVER: &str = "\

@@ -3,13 +3,14 @@
 use std::fs;
 
 use nix::sys::signal::Signal::{self, SIGINT, SIGKILL, SIGSEGV, SIGTERM};
-use nix::sys::signal::{kill, killpg};
-use nix::unistd::{Pid, getpgid};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 
-use crate::both_ways;
-use crate::harness::{PLAIN, Running, Start};
+use crate::harness::Running;
+use crate::in_every_way;
+use crate::ways::{Generations, Start};
 
-both_ways! {
+in_every_way! {
     the_exit_status_is_passed_on
     the_signal_is_passed_on
     one_that_never_was_ready_passes_its_status_on
@@ -21,8 +22,6 @@ both_ways! {
     all_that_is_left_by_a_death_goes_with_it
     one_that_makes_ever_new_processes_is_killed
     each_signal_to_stop_stops
-    what_its_terminal_signals_is_for_procroll
-    a_keeper_that_is_killed_takes_its_generation_along
 }
 
 fn the_exit_status_is_passed_on(start: Start) {
@@ -33,7 +32,7 @@ fn the_exit_status_is_passed_on(start: Start) {
         running.serves(1);
         running.word("go", "");
         running.ends_with(status);
-        running.err.expect("generation 1 served and ");
+        running.err.expect(&format!("{} served and ", running.name(1)));
     }
 }
 
@@ -45,7 +44,7 @@ fn the_signal_is_passed_on(start: Start) {
         running.serves(1);
         running.word("go", "");
         running.ends_by(signal);
-        running.err.expect(&format!("generation 1 served and was killed (Result=signal, status={signal})"));
+        running.err.expect(&format!("{} served and was killed (Result=signal, status={signal})", running.name(1)));
     }
 }
 
@@ -53,14 +52,14 @@ fn one_that_never_was_ready_passes_its_status_on(start: Start) {
     for (status, code) in [(3, 3), (0, 1)] {
         let mut running = Running::start(&format!("never_{status}"), start, &[], &format!("sys.exit({status})"));
         running.ends_with(code);
-        running.err.expect("generation 1 failed (Result=");
+        running.err.expect(&format!("{} failed (Result=", running.name(1)));
     }
 }
 
 fn one_that_is_not_ready_in_time_is_a_failure(start: Start) {
     let mut running = Running::start("not_in_time", start, &["--ready-timeout=200ms"], "serve()");
     running.ends_with(1);
-    running.err.expect("generation 1 failed (Result=timeout) while starting");
+    running.err.expect(&format!("{} failed (Result=timeout) while starting", running.name(1)));
 }
 
 fn one_that_serves_and_dies_later_is_noticed(start: Start) {
@@ -97,7 +96,7 @@ fn one_that_does_not_stop_in_time_is_killed(start: Start) {
 
 /// Processes without a tie to their generation: by parent, session, group, environment or open files. One of them goes when it
 /// is asked to, one has to be killed.
-const WITH_DAEMONS: &str = "\
+pub const WITH_DAEMONS: &str = "\
 def gentle():
     signal.signal(signal.SIGTERM, lambda *_: (say('gentle goes', GENERATION), os._exit(0)))
 def stubborn():
@@ -107,7 +106,7 @@ daemon(stubborn)
 say('daemons of', GENERATION)
 ";
 
-fn are_gone(these: &[Pid]) -> bool {
+pub fn are_gone(these: &[Pid]) -> bool {
     these.iter().all(|pid| kill(*pid, None).is_err())
 }
 
@@ -168,62 +167,23 @@ fn each_signal_to_stop_stops(start: Start) {
     }
 }
 
-fn what_its_terminal_signals_is_for_procroll(start: Start) {
-    use std::os::unix::process::CommandExt;
-    let service = "on(signal.SIGINT)\nsignal.signal(signal.SIGTERM, lambda *_: (say('asked'), sys.exit(0)))\nnotify('READY=1')\nserve()";
-    let mut running = Running::start_with("terminal", start, &["--settle=0"], service, |command| {
-        command.process_group(0);
-    });
-    running.serves(1);
-    killpg(getpgid(Some(running.pid())).expect("a group"), SIGINT).expect("a group");
-    running.ends_with(0);
-    assert_eq!(running.out.rest(), ["asked"]);
-}
-
-fn a_keeper_that_is_killed_takes_its_generation_along(start: Start) {
-    let service = format!("{WITH_DAEMONS}notify('READY=1')\nserve()");
-    let mut running = Running::start("keeper", start, &["--settle=0"], &service);
-    running.serves(1);
-    running.out.expect("daemons of 1");
-    let all = running.with_daemons();
-    kill(all[0], SIGKILL).expect("the keeper");
-    running.ends_by(SIGKILL);
-    running.err.expect("the keeper of generation 1 was killed, so all of it is");
-    // Without one it is somebody else who reaps them.
-    running.wait_for("their end", || are_gone(&all).then_some(()));
-}
-
-/// Nothing that serves stops for want of procroll.
-#[test]
-fn a_generation_serves_on_if_procroll_is_killed() {
-    let mut running =
-        Running::start("serves_on", PLAIN, &["--settle=0"], "on(signal.SIGUSR1)\nnotify('READY=1')\nserve()");
-    running.serves(1);
-    let [keeper, service] = running.descendants()[..] else { panic!("a keeper and a service") };
-    running.send(SIGKILL);
-    running.has_gone();
-    kill(service, Signal::SIGUSR1).expect("the service");
-    running.out.expect("1 SIGUSR1");
-    kill(service, SIGTERM).expect("the service");
-    running.wait_for("the end of the keeper", || kill(keeper, None).is_err().then_some(()));
-    fs::remove_dir_all(running.folder.join("tmp")).expect("what it could not remove");
-}
-
 impl Running {
-    /// All that descends from procroll once that are a keeper, a service, and what it has started as above.
-    fn with_daemons(&self) -> Vec<Pid> {
-        self.wait_for("daemons", || Some(self.descendants()).filter(|all| all.len() == 6))
+    /// All processes of the only generation, once that are a service and what it has started as above; and its keeper first, if
+    /// it has one.
+    pub fn with_daemons(&self) -> Vec<Pid> {
+        let (all, count): (fn(&Self) -> Vec<Pid>, _) = match self.start.generations {
+            Generations::Services => (Self::in_units, 5),
+            Generations::Processes | Generations::Scopes => (Self::descendants, 6),
+        };
+        self.wait_for("daemons", || Some(all(self)).filter(|all| all.len() == count))
     }
 
-    /// All that descends from procroll now, whoever that is, its keeper first.
-    pub fn descendants(&self) -> Vec<Pid> {
-        let mut found = vec![self.pid()];
-        let mut next = 0;
-        while let Some(pid) = found.get(next) {
-            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-            found.extend(children.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw));
-            next += 1;
-        }
-        found.split_off(1)
+    /// All processes in units of procroll's.
+    fn in_units(&self) -> Vec<Pid> {
+        let is_own = |group: &str| group.rsplit('/').next().is_some_and(|unit| self.number(unit.trim_end()).is_some());
+        let entries = fs::read_dir("/proc").expect("/proc").flatten();
+        let own =
+            entries.filter(|entry| fs::read_to_string(entry.path().join("cgroup")).is_ok_and(|group| is_own(&group)));
+        own.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).map(Pid::from_raw).collect()
     }
 }

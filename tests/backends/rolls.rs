@@ -2,10 +2,11 @@
 
 use nix::sys::signal::Signal::{self, SIGHUP, SIGTERM};
 
-use crate::both_ways;
-use crate::harness::{Running, Start};
+use crate::harness::Running;
+use crate::in_every_way;
+use crate::ways::{Generations, Start};
 
-both_ways! {
+in_every_way! {
     the_new_one_is_up_before_the_old_one_goes
     a_failed_roll_keeps_the_old_one
     an_exit_is_not_readiness
@@ -31,13 +32,15 @@ serve()";
 
 fn the_new_one_is_up_before_the_old_one_goes(start: Start) {
     let mut running = Running::start("up_before", start, &["--settle=100ms"], TELLS);
-    running.up.expect("READY=1");
+    running.serves(1);
+    running.notified("READY=1");
     running.send(SIGHUP);
-    running.up.expect("RELOADING=1");
-    running.up.expect("READY=1");
+    running.notified("RELOADING=1");
+    running.serves(2);
+    running.notified("READY=1");
     running.services_are(1);
     running.send(SIGTERM);
-    running.up.expect("STOPPING=1");
+    running.notified("STOPPING=1");
     running.ends_with(0);
     assert_eq!(running.out.rest(), ["up 1", "up 2", "down 1", "down 2"]);
 }
@@ -49,10 +52,13 @@ fn fails(test: &str, start: Start, options: &[&str], second: &str, reason: &str)
     running.serves(1);
     running.send(SIGHUP);
     let why = running.err.expect("Roll failed");
-    assert!(why.starts_with("procroll: Roll failed, generation 1 serves on: ") && why.contains(reason), "{why}");
-    running.up.expect("RELOADING=1");
-    assert!(running.up.expect("last roll failed").starts_with("STATUS=generation 1 (main PID "));
-    running.up.expect("READY=1");
+    let start = format!("procroll: Roll failed, {} serves on: {} {reason}", running.name(1), running.name(2));
+    assert!(why.starts_with(&start), "{why}");
+    running.notified("RELOADING=1");
+    if let Some(status) = running.notified("last roll failed") {
+        assert!(status.starts_with(&format!("STATUS={} (main PID ", running.name(1))), "{status}");
+    }
+    running.notified("READY=1");
     running.services_are(1);
     assert_eq!(running.out.so_far().last().map(String::as_str).filter(|line| line.starts_with("down 1")), None);
     running.roll(3);
@@ -60,27 +66,21 @@ fn fails(test: &str, start: Start, options: &[&str], second: &str, reason: &str)
 }
 
 fn a_failed_roll_keeps_the_old_one(start: Start) {
-    fails(
-        "a_failed_roll",
-        start,
-        &["--settle=0"],
-        "sys.exit(3)",
-        "generation 2 failed (Result=exit-code, status=3) while starting",
-    );
+    fails("a_failed_roll", start, &["--settle=0"], "sys.exit(3)", "failed (Result=exit-code, status=3) while starting");
 }
 
 fn an_exit_is_not_readiness(start: Start) {
-    fails("an_exit", start, &["--settle=0"], "sys.exit(0)", "generation 2 failed (Result=protocol) while starting");
+    fails("an_exit", start, &["--settle=0"], "sys.exit(0)", "failed (Result=protocol) while starting");
 }
 
 fn one_that_dies_while_it_settles_fails_the_roll(start: Start) {
     let second = "notify('READY=1'); os.kill(os.getpid(), signal.SIGSEGV)";
-    let reason = "generation 2 was killed (Result=signal, status=SIGSEGV) while settling";
+    let reason = "was killed (Result=signal, status=SIGSEGV) while settling";
     fails("dies_settling", start, &["--settle=10s"], second, reason);
 }
 
 fn one_that_is_never_ready_fails_the_roll(start: Start) {
-    let reason = "generation 2 failed (Result=timeout) while starting";
+    let reason = "failed (Result=timeout) while starting";
     // Generation 1 has to be ready in that time, too.
     fails("never_ready", start, &["--settle=0", "--ready-timeout=3s"], "serve()", reason);
 }
@@ -93,7 +93,14 @@ fn a_command_that_is_gone_fails_the_roll(start: Start) {
     std::fs::rename(&program, &aside).expect("aside");
     running.send(SIGHUP);
     let why = running.err.expect("Roll failed");
-    assert!(why.contains("the command ./program can't be executed: No such file or directory (os error 2)"), "{why}");
+    let command = match start.generations {
+        // It is systemd's to execute, which knows nothing of the caller's directory.
+        Generations::Services => running.inner().join("program"),
+        Generations::Processes | Generations::Scopes => "./program".into(),
+    };
+    let reason = "can't be executed: No such file or directory (os error 2)";
+    let reason = format!("{} was not started: the command {} {reason}", running.name(2), command.display());
+    assert!(why.contains(&reason), "{why}");
     std::fs::rename(&aside, &program).expect("back");
     running.roll(3);
     running.stop();
@@ -102,18 +109,23 @@ fn a_command_that_is_gone_fails_the_roll(start: Start) {
 fn no_reload_of_a_storm_is_lost_and_rolls_never_overlap(start: Start) {
     let mut running = Running::start("a_storm", start, &["--settle=0"], TELLS);
     running.serves(1);
-    for _ in 0..200 {
+    for _ in 0..199 {
         running.send(SIGHUP);
     }
-    let last = running.wait_for("the end of the storm", || {
-        let status = running.up.so_far().into_iter().rfind(|line| line.starts_with("STATUS="))?;
-        let number = status.strip_prefix("STATUS=generation ")?.split(' ').next()?.parse::<u32>().ok()?;
-        (number >= 2 && !status.contains(';')).then_some(number)
-    });
+    let mut lines = running.out.so_far();
+    let ups = |lines: &[String]| lines.iter().filter(|line| line.starts_with("up")).cloned().collect::<Vec<_>>();
+    let before = u32::try_from(ups(&lines).len()).expect("a number");
+    // What is up by now has been started before this.
+    running.send(SIGHUP);
+    running.rests_after(before.max(1));
     running.stop();
-    let lines = running.out.rest();
-    let all = |word: &str| (1..=last).map(|number| format!("{word} {number}")).collect::<Vec<_>>();
-    assert_eq!(lines.iter().filter(|line| line.starts_with("up")).cloned().collect::<Vec<_>>(), all("up"));
+    lines.extend(running.out.rest());
+    let served = running.err.rest().into_iter().filter(|line| line.contains(" serves"));
+    let served: Vec<_> = served.map(|line| running.number(line.strip_prefix("procroll: ")?)).collect();
+    let last = served.last().copied().flatten().expect("a roll");
+    assert!(last > before, "no roll after the last reload: {lines:?}");
+    assert_eq!(served, (2..=last).map(Some).collect::<Vec<_>>());
+    assert_eq!(ups(&lines), (1..=last).map(|number| format!("up {number}")).collect::<Vec<_>>());
     for number in 1..=last {
         let at = |line: String| lines.iter().position(|one| *one == line);
         assert!(number == last || at(format!("up {}", number + 1)) < at(format!("down {number}")), "{lines:?}");
@@ -148,8 +160,8 @@ fn a_stop_behind_a_storm_is_heard(start: Start) {
 }
 
 fn old_generations_do_not_pile_up(start: Start) {
-    let service = "signal.signal(signal.SIGTERM, lambda *_: say('asked', GENERATION))\nnotify('READY=1')\nif GENERATION > 3: serve()\n\
-        wait_for_word('go%d' % GENERATION)";
+    let service = "signal.signal(signal.SIGTERM, lambda *_: say('asked', GENERATION))\nsay('up', GENERATION)\nnotify('READY=1')\n\
+        if GENERATION > 3: serve()\nwait_for_word('go%d' % GENERATION)\nsay('goes', GENERATION)";
     let options = ["--settle=0", "--max-stopping=2", "--shutdown-timeout=infinity"];
     let mut running = Running::start("pile_up", start, &options, service);
     for pipe in ["go1", "go2", "go3"] {
@@ -160,8 +172,10 @@ fn old_generations_do_not_pile_up(start: Start) {
     running.roll(3);
     running.out.expect("asked 2");
     running.send(SIGHUP);
-    running.up.expect("the next roll waits for one of them to end");
+    running.notified("the next roll waits for one of them to end");
     running.word("go1", "");
+    running.out.expect("goes 1");
+    running.out.expect("up 4");
     running.serves(4);
     running.word("go2", "");
     running.word("go3", "");
@@ -179,7 +193,7 @@ fn the_old_one_may_die_in_a_roll(start: Start) {
     running.serves(1);
     running.send(SIGHUP);
     running.out.expect("up");
-    running.send(Signal::SIGUSR1);
+    running.signal_main(1, Signal::SIGUSR1);
     running.services_are(1);
     running.word("go", "");
     running.serves(2);
@@ -202,7 +216,7 @@ fn what_two_cannot_have_is_handed_over(start: Start) {
     // 3 fails, so there is one more of what 2 was.
     running.send(SIGHUP);
     let why = running.err.expect("Roll failed");
-    assert!(why.contains("generation 3 exited with status 5") || why.contains("status=5"), "{why}");
+    assert!(why.contains(&format!("{} failed (Result=exit-code, status=5)", running.name(3))), "{why}");
     running.services_are(1);
     running.send(SIGTERM);
     running.ends_with(0);
