@@ -357,9 +357,11 @@ impl Running {
             self.wait_for("the end of its units", || {
                 machine.units(&format!("{}*", self.unit)).is_empty().then_some(())
             });
-            let transient = machine.path("/run/systemd/transient");
+            // systemd makes the folder for the first of them.
+            let transient = Some(machine.path("/run/systemd/transient")).filter(|folder| folder.exists());
+            let entries = || transient.iter().flat_map(|folder| fs::read_dir(folder).expect("a folder").flatten());
             let is_own = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(&self.unit);
-            let own = || fs::read_dir(&transient).expect("a folder").flatten().filter(is_own).count();
+            let own = || entries().filter(is_own).count();
             self.wait_for("the end of their files", || (own() == 0).then_some(()));
         }
         status
