@@ -120,10 +120,9 @@ fn no_reload_of_a_storm_is_lost_and_rolls_never_overlap(start: Start) {
     running.rests_after(2);
     running.stop();
     lines.extend(running.out.rest());
-    let served = running.err.rest().into_iter().filter(|line| line.contains(" serves"));
-    let served: Vec<_> = served.map(|line| running.number(line.strip_prefix("procroll: ")?)).collect();
-    let last = served.last().copied().flatten().expect("a roll");
-    assert_eq!(served, (2..=last).map(Some).collect::<Vec<_>>());
+    // Reloads that are answered together are answered by the last roll.
+    let served = running.err.rest().into_iter().rfind(|line| line.contains(" serves")).expect("a roll");
+    let last = served.strip_prefix("procroll: ").and_then(|line| running.number(line)).expect("a number");
     let ups: Vec<_> = lines.iter().filter(|line| line.starts_with("up")).cloned().collect();
     assert_eq!(ups, (1..=last).map(|number| format!("up {number}")).collect::<Vec<_>>());
     for number in 1..=last {
