@@ -4,6 +4,7 @@
 //! time; no call waits. It decides nothing about rolls.
 
 pub mod direct;
+mod names;
 pub mod scope;
 pub mod service;
 

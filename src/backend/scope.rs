@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use zbus::Variant;
 
+use super::names;
 use crate::exit::{ExitStatus, Fatal, OrExit};
 use crate::roll::{Generation, Standing};
 use crate::settings::direct::Direct;
 use crate::settings::{BaseName, Override};
-use crate::systemd::generation::{State, Watched};
+use crate::systemd::error::is_about_the_connection;
+use crate::systemd::generation::{State, Watched, invocation_id};
 use crate::systemd::{Bus, Error, Link, folder, group, verify};
 use crate::unit::scope;
 use crate::unit::text::Assignment;
@@ -83,7 +85,7 @@ impl Scopes {
             return Err(Fatal { exit: ExitStatus::UnitRefused, error: anyhow!(why) });
         }
         let owner = wrapper.clone().unwrap_or_else(|| format!("pid {}", std::process::id()));
-        let ours = claim(&link, &base, &owner).await?;
+        let ours = names::claim(&link, &base.scope_pattern(), &owner).await?;
         let verified = verify::verify_scope(&link, &owner, &base.generation(Generation::new(1)), overrides).await;
         let verified = verified.map_err(|error| anyhow!("{error:#}. See \"man systemd.scope\""));
         let lines = scope::lines(settings, wrapper.as_deref(), verified.or_exit(ExitStatus::Usage)?);
@@ -115,7 +117,7 @@ impl Scopes {
         loop {
             match self.attempt(&unit, pid, command).await {
                 Err(NotPlaced::Refused(fatal))
-                    if crate::systemd::error::is_about_the_connection(&fatal.error) && began.elapsed() < PATIENCE =>
+                    if is_about_the_connection(&fatal.error) && began.elapsed() < PATIENCE =>
                 {
                     tracing::debug!("making {unit} anew: {fatal}");
                     self.bus.pause().await;
@@ -135,7 +137,7 @@ impl Scopes {
         let state = watched.until(|state| state.standing != Standing::Starting).await?;
         match group_in(unit, pid) {
             Some(group) if state.standing == Standing::Active && self.is_read(watched.link(), unit).await? => {
-                Ok(Placed { invocation: hex(state.invocation), group })
+                Ok(Placed { invocation: invocation_id(state.invocation), group })
             }
             _ => {
                 let see = self.bus.place.journalctl(unit);
@@ -223,29 +225,4 @@ impl Scopes {
 /// The control group of this process, if that is the one of this unit.
 fn group_in(unit: &str, pid: u32) -> Option<String> {
     group::of_process(pid).filter(|group| group.rsplit('/').next() == Some(unit))
-}
-
-/// The scopes of this name that this owner has. It is refused if there are somebody else's.
-async fn claim(link: &Link, base: &BaseName, owner: &str) -> Result<Vec<String>, Fatal> {
-    let (place, mut ours) = (link.place(), Vec::new());
-    let listed = link.manager().await?.list_units_by_patterns(&[], &[&base.scope_pattern()]).await;
-    for (unit, ..) in listed.or_exit(ExitStatus::Internal)? {
-        match folder::owner(place, &unit) {
-            Some(other) if other != owner => {
-                let see = place.systemctl(format!("status {unit}"));
-                let error = anyhow!(
-                    "{unit} is a generation of {other}. Choose another name for the generations with --unit=NAME. See {see}"
-                );
-                return Err(Fatal { exit: ExitStatus::NameTaken, error });
-            }
-            Some(_) => ours.push(unit),
-            // A number that somebody else's unit has is skipped.
-            None => {}
-        }
-    }
-    Ok(ours)
-}
-
-fn hex(id: [u8; 16]) -> String {
-    id.iter().fold(String::new(), |id, byte| id + &format!("{byte:02x}"))
 }

@@ -7,8 +7,7 @@ use std::time::Duration;
 use super::overrides::{self, Caller};
 use super::{Run, settings};
 use crate::exit::Fatal;
-use crate::settings::direct::Scope;
-use crate::settings::direct::{Direct, READY_TIMEOUT, SHUTDOWN_TIMEOUT};
+use crate::settings::direct::{Direct, READY_TIMEOUT, SHUTDOWN_TIMEOUT, Scope};
 use crate::settings::{ServiceType, SignalName, Span, template};
 
 /// What the caller's environment says to procroll alone.

@@ -282,6 +282,11 @@ impl Watched {
     }
 }
 
+/// An invocation id, as `INVOCATION_ID=` has it.
+pub fn invocation_id(id: [u8; 16]) -> String {
+    id.iter().fold(String::new(), |id, byte| id + &format!("{byte:02x}"))
+}
+
 /// The state that an answer to a question for it tells.
 fn present(reply: &Message, main_pid: u32) -> Option<State> {
     reply.body().deserialize::<Properties>().ok()?.state(main_pid)

@@ -2,8 +2,8 @@
 //!
 //! A generation is the wrapper's own unit: systemd's parser reads the wrapper's fragment and drop-ins once more, as
 //! drop-ins of the transient unit `web@3.service`, and procroll's few lines on top of them. What goes from one to the
-//! other is decided here and nowhere else: [`text`] cuts files into assignments, [`Sources`] are a unit's files together, [`keys`] says which of them a
-//! generation gets, [`specifier`] resolves those `%` specifiers that would mean the generation, [`quote`] writes
+//! other is decided here and nowhere else: [`text`] cuts files into assignments, [`Sources`] are a unit's files together, [`keys`]
+//! says which of them a generation gets, [`specifier`] resolves those `%` specifiers that would mean the generation, [`quote`] writes
 //! words so that systemd reads them back, and [`compose`] puts it all together. [`again`] makes another generation of what
 //! was composed for one. A [`scope`] has a text of its own.
 //!

@@ -22,7 +22,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fork, setpgid, setsid};
 use rustix::process::set_child_subreaper;
 
-use super::wire::{ALL, ONE, Placed, SIZE, Step, Word};
+use super::wire::{ALL, Invocation, ONE, SIZE, Step, Word};
 use crate::descriptors;
 
 /// What is to be executed, ready for it: nothing can be wrong with it any more but what the kernel finds.
@@ -49,7 +49,7 @@ impl fmt::Display for Program {
     }
 }
 
-/// Starts a keeper that starts the program: its process id, and where its words come from. [`Word::Held`] wants a [`Placed`] for
+/// Starts a keeper that starts the program: its process id, and where its words come from. [`Word::Held`] wants a [`Invocation`] for
 /// an answer. [`Word::Exited`] and [`Word::Killed`] want a byte: until then the process that has ended is not reaped. After a
 /// [`ALL`] that holds for all others as well.
 pub fn start(program: &Program) -> io::Result<(u32, UnixStream)> {
@@ -150,7 +150,7 @@ fn begin(program: &Program, channel: &mut UnixStream, nowhere: &File, mask: &Sig
 /// Has procroll put the child into its scope, then lets it go on.
 fn place(channel: &mut UnixStream, child: Pid, mut hold: PipeWriter) -> Result<(), Errno> {
     say(channel, Word::Held { pid: child.as_raw().unsigned_abs() });
-    let mut placed = Placed::default();
+    let mut placed = Invocation::default();
     let passed_on = channel.read_exact(&mut placed).and_then(|()| hold.write_all(&placed));
     passed_on.map_err(|_| {
         // There is no scope, or no procroll.
@@ -176,7 +176,7 @@ fn become_program(
     #[allow(unsafe_code)]
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
     let _ = mask.thread_set_mask();
-    let mut placed = Placed::default();
+    let mut placed = Invocation::default();
     // Before anything that can fail: systemd has to find the process it is to put there.
     if program.scoped {
         held.read_exact(&mut placed).map_err(|_| (Step::Fork, Errno::ECANCELED))?;

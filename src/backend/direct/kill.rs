@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::ears::{self, Process};
 use super::tree::{self, Stat};
-use super::{DirectBackend, Place, life};
+use super::{DirectBackend, Home, life};
 use crate::roll::Generation;
 use crate::systemd::group;
 use crate::systemd::pidfd::Pidfd;
@@ -34,10 +34,10 @@ impl DirectBackend {
         if let Some(running) = self.generations.get(&generation) {
             running.ears.stop_listening();
         }
-        match self.generations.get(&generation).map(|running| running.place.clone()) {
-            Some(Place::Held) => return self.give_up(generation),
+        match self.generations.get(&generation).map(|running| running.home.clone()) {
+            Some(Home::Held) => return self.give_up(generation),
             // Whatever has left it is found below the keeper.
-            Some(Place::Group(group)) => drop(group::kill(&group)),
+            Some(Home::Group(group)) => drop(group::kill(&group)),
             _ => {}
         }
         let (mut killed, mut spared) = (BTreeSet::new(), BTreeSet::new());

@@ -4,9 +4,9 @@
 //! listen to both ([`ears`]). What is to be done about what is heard, and when, is for [`life`] to say. procroll looks at
 //! /proc ([`tree`]) to know who has sent a notification, and whom to kill.
 //!
-//! What can't be guaranteed without a control group, which a scope is: that a program is killed which forks faster than it can be looked for,
-//! and that another user's process is, if procroll is not root. A generation is kept as long as it runs if procroll itself
-//! is killed, but nobody looks after it then.
+//! What can't be guaranteed without a control group, which a scope is: that a program is killed which forks faster than it can
+//! be looked for, and that another user's process is, if procroll is not root. A generation is kept as long as it runs if
+//! procroll itself is killed, but nobody looks after it then; in a service, systemd ends it.
 
 mod command;
 mod ears;
@@ -84,12 +84,12 @@ struct Running {
     early: Vec<(Notification, Option<Process>)>,
     ears: Arc<Ears>,
     tasks: JoinSet<()>,
-    place: Place,
+    home: Home,
 }
 
 /// Where the processes of a generation are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+enum Home {
     /// Where procroll is.
     Here,
     /// The first one waits to be put into a scope.
@@ -171,7 +171,7 @@ impl DirectBackend {
         let started = keeper::start(&program).context("no process can be made for it");
         let (pid, channel) = started.or_exit(ExitStatus::Internal)?;
         let scope = self.scopes.clone().map(|scopes| Scope { scopes, command: program.to_string() });
-        let place = if scope.is_some() { Place::Held } else { Place::Here };
+        let home = if scope.is_some() { Home::Held } else { Home::Here };
         let ears = Ears::new(generation, pid, socket, self.sender.clone(), scope);
         let attend = || {
             // It is not reaped before this thread waits for something.
@@ -186,7 +186,7 @@ impl DirectBackend {
         tasks.spawn(ears.clone().hear_keeper(channel, end));
         tasks.spawn(ears.clone().hear_notifications());
         let life = Life::new(now(), self.terms());
-        Ok(Running { life, keeper, main: None, early: Vec::new(), ears, tasks, place })
+        Ok(Running { life, keeper, main: None, early: Vec::new(), ears, tasks, home })
     }
 
     fn program(&self, generation: Generation) -> Result<Program, Fatal> {
@@ -253,7 +253,7 @@ impl DirectBackend {
         let Some(running) = self.generations.get_mut(&generation) else { return };
         match heard {
             Heard::Placed(placed) => {
-                running.place = Place::Group(placed.group);
+                running.home = Home::Group(placed.group);
                 self.listed.insert(generation);
                 self.reports.push_back(Report::Invoked(generation, placed.invocation));
             }

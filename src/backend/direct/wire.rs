@@ -9,7 +9,7 @@ pub const ONE: u8 = 0;
 pub const ALL: u8 = 1;
 
 /// The answer to [`Word::Held`]: the invocation id of the scope, as `INVOCATION_ID=` has it.
-pub type Placed = [u8; 32];
+pub type Invocation = [u8; 32];
 
 /// What went wrong with a program that was not executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

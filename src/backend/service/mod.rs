@@ -24,7 +24,7 @@ use super::{Backend, Report, When};
 use crate::exit::Fatal;
 use crate::log::{self, About};
 use crate::roll::{Death, Event, Generation, Inherited, Standing};
-use crate::systemd::generation::Life;
+use crate::systemd::generation::{Life, invocation_id};
 use crate::systemd::{Bus, Error, folder, group};
 use crate::unit::DropIn;
 
@@ -61,8 +61,7 @@ impl Context {
     }
 
     fn tell_invoked(&self, generation: Generation, invocation: [u8; 16]) {
-        let id = invocation.iter().fold(String::new(), |id, byte| id + &format!("{byte:02x}"));
-        let _ = self.sender.send(Message::Report(Report::Invoked(generation, id)));
+        let _ = self.sender.send(Message::Report(Report::Invoked(generation, invocation_id(invocation))));
     }
 
     fn tell_life(&self, generation: Generation, life: Life) {

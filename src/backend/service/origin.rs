@@ -1,7 +1,6 @@
 //! Where generations come from: a wrapper unit, read afresh each time, or a command line. And whether their name is free.
 
-use anyhow::anyhow;
-
+use crate::backend::names;
 use crate::check;
 use crate::exit::{ExitStatus, Fatal, OrExit};
 use crate::settings::{BaseName, Settings, WrapperName};
@@ -78,26 +77,11 @@ pub async fn active_base(place: &Place, link: &Link, owner: &str) -> Result<Opti
 /// Refuses a name of which somebody else has a template, since systemd would take generations for instances of that; or
 /// generations.
 pub async fn refuse_taken(place: &Place, link: &Link, origin: &Origin) -> Result<(), Fatal> {
-    let base = origin.base();
-    let refused = |why: String, see: String| {
-        Err(Fatal {
-            exit: ExitStatus::NameTaken,
-            error: anyhow!(
-                "{why}. Choose another name for the generations with --unit=NAME. See {}",
-                place.systemctl(see)
-            ),
-        })
-    };
-    let (template, pattern) = (base.template(), base.pattern());
+    let (base, template) = (origin.base(), origin.base().template());
     let manager = link.manager().await.or_exit(ExitStatus::Internal)?;
     if manager.get_unit_file_state(&template).await.is_ok() {
-        return refused(check::taken_by_template(base), format!("cat {template}"));
+        return Err(names::taken(place, &check::taken_by_template(base), &format!("cat {template}")));
     }
-    let listed = manager.list_units_by_patterns(&[], &[&pattern]).await.or_exit(ExitStatus::Internal)?;
-    for (unit, ..) in listed {
-        if let Some(owner) = folder::owner(place, &unit).filter(|owner| *owner != origin.owner()) {
-            return refused(format!("{unit} is a generation of {owner}"), format!("status {unit}"));
-        }
-    }
+    names::claim(link, &base.pattern(), &origin.owner()).await?;
     Ok(())
 }
