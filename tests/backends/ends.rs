@@ -138,12 +138,13 @@ fn all_that_is_left_by_a_death_goes_with_it(start: Start) {
     assert!(are_gone(&all));
 }
 
-/// Each lives for a moment only, and leaves another one.
+/// Each lives for a moment only, and leaves another one; not for ever, should the test fail.
 fn one_that_makes_ever_new_processes_is_killed(start: Start) {
     let service = "\
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+until = time.monotonic() + 120
 def run():
-    while True:
+    while time.monotonic() < until:
         if os.fork(): os._exit(0)
         os.setsid()
         time.sleep(0.002)

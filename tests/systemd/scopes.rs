@@ -98,7 +98,7 @@ fn it_keeps_descriptors_and_environment(machine: &Machine) {
 }
 
 fn sockets_are_passed_on(machine: &Machine) {
-    let shell = "test $LISTEN_PID = $$ && echo $LISTEN_FDS && systemd-notify --ready && exec sleep 1000";
+    let shell = "test $LISTEN_PID = $$ && test $LISTEN_FDS = 1 && test -e /proc/$$/fd/3 && systemd-notify --ready && exec sleep 1000";
     let line = format!(
         "exec 3</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec procroll run --scope --settle=0 --unit=web -- sh -c '{shell}'"
     );
@@ -131,7 +131,7 @@ fn a_wrapper_rolls_scopes_and_stops_them(machine: &Machine) {
     machine.ok("systemctl stop web");
     nothing_is_left(machine);
     assert_eq!(machine.show("web", "Result"), "success");
-    // What does not stop is killed, by procroll while it can, and else by systemd.
+    // What does not stop is killed.
     machine.unit(
         "web.service",
         &unit("--shutdown-timeout=1s", "deaf ready run").replace("[Service]\n", "[Service]\nTimeoutStopSec=2\n"),

@@ -6,7 +6,6 @@ use std::process::{Child, ChildStdout};
 use crate::machine::Machine;
 
 on_each_systemd!(
-    arguments_are_passed_literally,
     only_the_environment_asked_for_is_passed,
     it_rolls_and_stops_by_signal_and_passes_output_through,
     a_name_is_made_up_and_printed,
@@ -22,50 +21,6 @@ fn read_line(output: &mut BufReader<ChildStdout>) -> String {
 
 fn signal(machine: &Machine, signal: &str) {
     machine.ok(&format!("pkill --signal {signal} --exact procroll"));
-}
-
-/// Runs procroll with these words until the payload has said its first line, then stops it. Gives the line.
-fn first_line(machine: &Machine, words: &[&str]) -> String {
-    let mut child = machine.spawn(&[&["/usr/bin/procroll", "--systemd-run", "--settle=0"], words].concat());
-    let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
-    let line = read_line(&mut output);
-    signal(machine, "TERM");
-    let status = child.wait().expect("it ends");
-    assert!(status.success(), "{status:?}");
-    line
-}
-
-fn arguments_are_passed_literally(machine: &Machine) {
-    let odd = [
-        "$HOME",
-        "${X}",
-        "$$",
-        "%n",
-        "%%",
-        "a b",
-        "",
-        "\"quoted\"",
-        "'single'",
-        "back\\slash",
-        "\\n",
-        "new\nline",
-        "tab\there",
-        ";",
-        "#",
-        "ü€",
-        "{{\"{{\"}}",
-        "\u{1b}[0m",
-        "-v",
-        "--",
-        "--unit=x",
-        "*",
-        "a=b",
-    ];
-    let words = [&["--unit=odd", "--", "/usr/bin/payload", "facts", "ready", "run"][..], &odd].concat();
-    let facts: serde_json::Value = serde_json::from_str(&first_line(machine, &words)).expect("JSON");
-    let arguments: Vec<_> = facts["arguments"].as_array().expect("a list").iter().skip(4).collect();
-    let expected: Vec<_> = odd.iter().map(|&word| if word.contains("{{") { "{{" } else { word }).collect();
-    assert_eq!(arguments, expected);
 }
 
 fn only_the_environment_asked_for_is_passed(machine: &Machine) {
