@@ -3,6 +3,7 @@
 use crate::machine::{Answers, Load, Machine};
 use crate::{SOCKET, gunicorn, transient, with_lines, wrapper};
 
+from_systemd_254!(a_failed_roll_fails_the_reload_also_while_the_bus_restarts);
 on_each_systemd!(
     the_journal_knows_what_a_message_is_about,
     a_broken_application_never_takes_over,
@@ -277,4 +278,27 @@ fn the_journal_knows_what_a_message_is_about(machine: &Machine) {
     }
     let explained = machine.ok("journalctl --catalog --unit=web@2");
     assert!(explained.contains("The roll to generation 2 failed"), "{explained}");
+}
+
+/// Nobody is told that a failed roll went well, whatever becomes of the bus by which that is told.
+fn a_failed_roll_fails_the_reload_also_while_the_bus_restarts(machine: &Machine) {
+    let unit = |steps: &str| wrapper("--settle=5s", steps).replace("[Unit]\n", "[Unit]\nStartLimitIntervalSec=0\n");
+    machine.unit("web.service", &unit("ready run"));
+    machine.write("/etc/systemd/system/dbus.service.d/often.conf", "[Unit]\nStartLimitIntervalSec=0\n");
+    machine.write(
+        "/etc/systemd/system/dbus.socket.d/often.conf",
+        "[Unit]\nStartLimitIntervalSec=0\n[Socket]\nTriggerLimitIntervalSec=0\n",
+    );
+    machine.ok("systemctl daemon-reload && systemctl start web");
+    machine.unit("web.service", &unit("ready wait /run/go exit 3"));
+    for apart in 0..20 {
+        machine.run("rm -f /run/go /run/outcome");
+        let mut reload = machine.spawn(&["sh", "-c", "systemctl reload web; echo $? >/run/outcome"]);
+        let number = apart + 2;
+        machine.wait_for_property(&format!("web@{number}.service"), "ActiveState", "active");
+        machine.run(&format!("touch /run/go; sleep 0.0{apart:02}; systemctl restart dbus.service"));
+        reload.wait().expect("it ends");
+        assert_ne!(machine.read("/run/outcome").trim(), "0", "{apart} × 10 ms later");
+    }
+    assert_eq!(machine.show("web@1", "ActiveState"), "active");
 }
