@@ -68,6 +68,7 @@ pub async fn run(
         backend.verify().await?;
         drop(link);
         tracing::info!("Generations are named {names}");
+        let signals = signals.passing_on().or_exit(ExitStatus::Internal)?;
         let manager = Manager::new(backend, Nobody::default(), None);
         return Ok(manager.run(Vec::new(), signals, Control::none()).await);
     };

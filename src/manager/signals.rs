@@ -1,5 +1,6 @@
 //! Signals to procroll, as requests.
 
+use std::fs::File;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
@@ -30,6 +31,9 @@ const REEXEC: i32 = *SignalName::REAL_TIME.start() + 25;
 /// What services take for requests of their own: to open their logs anew, to have one worker more or less.
 const PASSED_ON: [Number; 5] = [SIGUSR1, SIGUSR2, SIGWINCH, SIGTTIN, SIGTTOU];
 
+/// Those of them that a terminal sends: its window has another size; somebody in the background reads or writes.
+const OF_TERMINALS: [Number; 3] = [SIGWINCH, SIGTTIN, SIGTTOU];
+
 /// The signals that procroll hears. Once this exists, none of them kills it.
 #[derive(Debug)]
 pub struct Signals(Vec<(Request, Signal)>);
@@ -46,7 +50,7 @@ impl Signals {
     }
 
     /// Takes over, as well, the signals by number that a unit's manager uses to `stop` and to `reload` it, and those that
-    /// people send to a service. (At a terminal some of these come with a window that changes its size.)
+    /// people send to a service.
     pub fn of_unit(mut self, stop: &[i32], reload: Option<i32>) -> io::Result<Self> {
         let theirs = |number: i32| stop.contains(&number) || reload == Some(number);
         self.0.retain(|(request, _)| *request != Request::Reload || !theirs(SIGHUP as i32));
@@ -66,9 +70,11 @@ impl Signals {
         Ok(self)
     }
 
-    /// Takes over, as well, the signals that people send to a service, `WINCH` among them only if that is `wanted`.
-    pub fn passing_on(mut self, wanted: bool) -> io::Result<Self> {
-        for signal in PASSED_ON.into_iter().filter(|signal| wanted || *signal != SIGWINCH) {
+    /// Takes over, as well, the signals that people send to a service. At a terminal only those that the terminal doesn't send:
+    /// see tty_ioctl(4) and credentials(7).
+    pub fn passing_on(mut self) -> io::Result<Self> {
+        let at_terminal = File::open("/dev/tty").is_ok();
+        for signal in PASSED_ON.into_iter().filter(|signal| !(at_terminal && OF_TERMINALS.contains(signal))) {
             self.add(Request::PassOn(signal as i32), signal as i32)?;
         }
         Ok(self)

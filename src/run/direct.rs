@@ -1,8 +1,6 @@
 //! `procroll run` without systemd: as pid 1 of a container, at a terminal, or in a unit that is like any other. And with
 //! scopes, in which systemd puts what procroll starts.
 
-use std::fs::File;
-
 use anyhow::Context;
 
 use super::{made_up_name, need_root};
@@ -33,9 +31,7 @@ pub async fn run(run: &Run, caller: &Caller, signals: Signals) -> Result<Exit, F
             None
         }
     };
-    // At a terminal a window that changes its size sends a signal that is for no service.
-    let at_terminal = File::open("/dev/tty").is_ok();
-    let signals = signals.passing_on(!at_terminal).or_exit(ExitStatus::Internal)?;
+    let signals = signals.passing_on().or_exit(ExitStatus::Internal)?;
     let backend = DirectBackend::new(settings, scopes)?;
     let manager = Manager::new(backend, Notifier::new(), sd_notify::watchdog_enabled());
     Ok(manager.run(Vec::new(), signals, Control::none()).await)

@@ -291,17 +291,6 @@ impl Running {
         });
     }
 
-    /// Sends a signal to the main process of the generation that serves, which is this one.
-    pub fn signal_main(&self, generation: u32, signal: Signal) {
-        match self.start.machine() {
-            Some(machine) if self.start.generations == Generations::Services => {
-                let unit = self.name(generation);
-                machine.ok(&format!("systemctl kill --kill-whom=main --signal={signal} {unit}"));
-            }
-            _ => self.send(signal),
-        }
-    }
-
     /// Has it roll to this generation.
     pub fn roll(&self, generation: u32) {
         self.send(Signal::SIGHUP);

@@ -135,7 +135,7 @@ notify('MAINPID=%d' % pid, 'READY=1')";
     running.roll(2);
     running.out.expect("1 asked");
     running.services_are(1);
-    running.signal_main(2, nix::sys::signal::Signal::SIGUSR2);
+    running.send(nix::sys::signal::Signal::SIGUSR2);
     running.out.expect("2 asked");
     running.ends_with(7);
 }

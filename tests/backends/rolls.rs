@@ -20,6 +20,7 @@ in_every_way! {
     old_generations_do_not_pile_up
     the_old_one_may_die_in_a_roll
     what_two_cannot_have_is_handed_over
+    signals_for_the_service_reach_the_one_that_serves
 }
 
 /// Says what happens to it.
@@ -192,7 +193,7 @@ fn the_old_one_may_die_in_a_roll(start: Start) {
     running.serves(1);
     running.send(SIGHUP);
     running.out.expect("up");
-    running.signal_main(1, Signal::SIGUSR1);
+    running.send(Signal::SIGUSR1);
     running.services_are(1);
     running.word("go", "");
     running.serves(2);
@@ -220,4 +221,17 @@ fn what_two_cannot_have_is_handed_over(start: Start) {
     running.send(SIGTERM);
     running.ends_with(0);
     assert_eq!(running.out.rest(), ["up 1", "down 1", "up 2", "down 2", "up 4", "down 4"]);
+}
+
+fn signals_for_the_service_reach_the_one_that_serves(start: Start) {
+    let signals = [Signal::SIGUSR1, Signal::SIGUSR2];
+    let service = format!("on(signal.SIGUSR1, signal.SIGUSR2)\n{TELLS}");
+    let mut running = Running::start("signals", start, &["--settle=0"], &service);
+    running.serves(1);
+    running.roll(2);
+    for signal in signals {
+        running.send(signal);
+        running.out.expect(&format!("2 {signal}"));
+    }
+    running.stop();
 }
