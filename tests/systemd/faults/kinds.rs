@@ -86,7 +86,7 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault(
         "no bus for a while",
-        "systemctl stop dbus.socket dbus.service; sleep LASTS; systemctl start dbus.socket dbus.service",
+        "systemctl stop dbus.socket dbus.service; sleep LASTS; until systemctl start dbus.socket dbus.service; do sleep 0.1; done",
         &[Fails],
     ),
     fault("the bus out of connections", "crowd LASTS", &[Fails]),
@@ -106,10 +106,13 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault(
         "procroll frozen",
-        "systemctl freeze web; sleep LASTS; for _ in $(seq 30); do systemctl thaw web && break; sleep 0.1; done",
+        // What was killed meanwhile is not started while it is frozen, and systemd doesn't try again.
+        "systemctl freeze web; sleep LASTS; for _ in $(seq 30); do systemctl thaw web && break; sleep 0.1; done; \
+         [ $(systemctl show --property=SubState --value web) != auto-restart-queued ] || systemctl start web",
         &[Fails],
     ),
     fault("procroll killed", "signal KILL", &[Crashes, Fails]),
+    fault("procroll terminated", "terminate $(main web)", &[Stops, Starts, Fails]),
     fault(
         "procroll killed, and the next one as it begins",
         "signal KILL; for _ in $(seq 200); do next=$(main web); [ $next = 0 ] || [ $next = $procroll ] || break; done; \
