@@ -120,7 +120,7 @@ impl Guard {
         stop_generations(&self.bus, &self.unit).await;
         // procroll may have been about to start one more.
         let over = |seen: &Seen| !seen.is_up() || seen.main_start > seen.guard_exit;
-        if self.watch(|seen| over(seen).then(|| seen.is_down() && seen.job.is_none())).await {
+        if self.watch(|seen| over(seen).then(|| seen.stays_down())).await {
             // What stops it may be one half of a restart.
             self.stay_down().await;
             stop_generations(&self.bus, &self.unit).await;

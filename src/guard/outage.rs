@@ -18,7 +18,7 @@ impl Outage {
             // Of one that is up, only somebody's.
             _ if seen.is_up() && job == Some("restart") => Some(Verdict::Stop),
             // No start is left, or none was wanted.
-            _ if seen.is_down() => job.is_none().then_some(Verdict::Stop),
+            _ if seen.is_down() => seen.stays_down().then_some(Verdict::Stop),
             // Its main process has ended, and systemd hasn't said yet what follows.
             ("deactivating", _) => None,
             (_, waits) if waits.starts_with("auto-restart") => {
@@ -107,6 +107,7 @@ mod tests {
             "activating auto-restart stop",
             "inactive dead",
             "failed failed",
+            "inactive dead reload",
         ] {
             assert_eq!(verdict(ends, 1_000_000), Some(Verdict::Stop), "{ends}");
         }

@@ -49,6 +49,11 @@ impl Seen {
     pub fn is_down(&self) -> bool {
         matches!(self.active_state.as_str(), "inactive" | "failed")
     }
+
+    /// It is down, and stays so: a reload that waits comes to nothing.
+    pub fn stays_down(&self) -> bool {
+        self.is_down() && self.job.as_deref().is_none_or(|job| job == "reload")
+    }
 }
 
 /// The name of the guard: `procroll@web.service`; that of an instance as systemd-escape(1) has it,
@@ -84,6 +89,13 @@ pub async fn arm(link: &Link, wrapper: &WrapperName, program: &str) -> Result<()
         tokio::time::sleep(PAUSE).await;
     }
     Err(Error::UnitExists(format!("{name} is no guard, or systemd does not unload it")))
+}
+
+/// Has the guard of a wrapper go whose generations have all been stopped. systemd does that by itself, but not while a job of
+/// the wrapper waits, as a reload does for a unit that the wrapper comes after.
+pub async fn dismiss(link: &Link, wrapper: &WrapperName) -> Result<(), Error> {
+    let name = name(wrapper);
+    if link.is_loaded(&name).await? { link.stop_unit(&name).await } else { Ok(()) }
 }
 
 async fn start(link: &Link, name: &str, wrapper: &str, program: &str) -> Result<(), Error> {

@@ -13,6 +13,11 @@ before_systemd_257!(
     where_its_name_is_taken_a_crash_stops_what_serves,
 );
 
+on_each_systemd!(
+    an_end_by_itself_while_a_reload_waits_leaves_nothing,
+    a_crash_without_a_restart_while_a_reload_waits_leaves_what_a_stop_stops,
+);
+
 const GUARD: &str = "procroll@web.service";
 
 fn in_place(machine: &Machine) {
@@ -159,4 +164,32 @@ fn where_its_name_is_taken_a_crash_stops_what_serves(machine: &Machine) {
     machine.ok("systemctl stop web");
     assert_eq!(machine.units("web@*"), [] as [&str; 0]);
     assert_eq!(machine.show(GUARD, "ActiveState"), "inactive");
+}
+
+/// A reload that has to wait, for a unit that the wrapper comes after.
+fn with_a_reload_that_waits(machine: &Machine, restart: &str) {
+    machine.unit("slow.service", "[Service]\nType=oneshot\nExecStart=sleep infinity\n");
+    let unit = wrapper("--settle=0", "ready run").replace("[Unit]\n", "[Unit]\nAfter=slow.service\n");
+    machine.unit("web.service", &unit.replace("Restart=on-failure\n", restart));
+    machine.ok("systemctl start web && systemctl start --no-block slow && systemctl reload --no-block web");
+    let jobs = machine.ok("systemctl list-jobs --plain --no-legend");
+    assert!(jobs.lines().any(|job| job.contains("web.service") && job.ends_with("waiting")), "{jobs}");
+}
+
+fn an_end_by_itself_while_a_reload_waits_leaves_nothing(machine: &Machine) {
+    with_a_reload_that_waits(machine, "Restart=on-failure\n");
+    machine.ok("systemctl kill --kill-whom=main --signal=TERM web");
+    machine.wait_for_property("web", "ActiveState", "inactive");
+    ends(machine);
+}
+
+/// For as long as it waits systemd tells nobody of the crash.
+fn a_crash_without_a_restart_while_a_reload_waits_leaves_what_a_stop_stops(machine: &Machine) {
+    with_a_reload_that_waits(machine, "Restart=no\n");
+    let pid = machine.show("web@1", "MainPID");
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+    machine.wait_for_property("web", "ActiveState", "failed");
+    assert_eq!((machine.show("web@1", "MainPID"), machine.show("web@1", "SubState")), (pid, "running".into()));
+    machine.ok("systemctl stop web");
+    ends(machine);
 }

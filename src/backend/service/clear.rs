@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::{Context, Origin, log_failure};
 use crate::log::{self, About};
 use crate::roll::{Event, Generation, Inherited, Standing};
+use crate::settings::WrapperName;
 use crate::systemd::error::if_there;
 use crate::systemd::generation::{State, Watched};
-use crate::systemd::{Error, Link, folder};
+use crate::systemd::{Bus, Error, Link, folder, guard};
 
 /// How long to wait for a dead unit to be cleared away. It is not worth keeping anybody waiting for longer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,6 +41,17 @@ async fn bring_down(link: &Link, unit: &str) -> Result<(), Error> {
 pub(super) async fn kill(context: Arc<Context>, generation: Generation) {
     let unit = &context.unit(generation);
     insist(&context, "kill", unit, |link| async move { link.kill_unit(unit).await }).await;
+}
+
+/// Has the guard of a wrapper go when all has been stopped. A bus that doesn't answer is no reason to keep anybody waiting: the
+/// next start finds what is left of it.
+pub(super) async fn dismiss_guard(bus: &Bus, wrapper: &WrapperName) {
+    let dismiss = async { guard::dismiss(&bus.connect().await?, wrapper).await };
+    if bus.is_up()
+        && let Ok(Err(error)) = tokio::time::timeout(HEEDED, dismiss).await
+    {
+        tracing::debug!("can't dismiss the guard of {wrapper}: {error}");
+    }
 }
 
 /// Sends a signal to the unit's main process.

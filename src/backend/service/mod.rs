@@ -23,7 +23,7 @@ pub use prepare::wrapper_settings;
 use super::{Backend, Report, When};
 use crate::exit::Fatal;
 use crate::log::{self, About};
-use crate::roll::{Death, Event, Generation, Inherited, Standing};
+use crate::roll::{Death, Event, Exit, Generation, Inherited, Standing};
 use crate::systemd::generation::{Life, invocation_id};
 use crate::systemd::{Bus, Error, folder, group};
 use crate::unit::DropIn;
@@ -322,7 +322,10 @@ impl Backend for ServiceBackend {
         group::are_gone(&name.to_string(), &units)
     }
 
-    async fn end(&mut self) {
+    async fn end(&mut self, exit: &Exit) {
+        if let (Exit::Stopped, Origin::Wrapper { guarded: true, name, .. }) = (exit, &self.context.origin) {
+            clear::dismiss_guard(&self.context.bus, name).await;
+        }
         // In a wrapper a failed unit stays to be looked at, and the next start clears it away. At a terminal there is no
         // next start, and while systemd lists the unit it keeps the caller's standard output open.
         if matches!(self.context.origin, Origin::Terminal { .. }) {
