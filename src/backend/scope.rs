@@ -129,13 +129,13 @@ impl Scopes {
 
     async fn attempt(&self, unit: &str, pid: u32, command: &str) -> Result<Placed, NotPlaced> {
         let link = self.bus.connect().await?;
-        let mut watched = match group_in(unit, pid) {
+        let mut watched = match group::of_process_in(unit, pid) {
             // What was asked for before the connection broke has been heard.
             Some(_) => Watched::now(link, unit).await?,
             None => self.ask(link, unit, pid, command).await?,
         };
         let state = watched.until(|state| state.standing != Standing::Starting).await?;
-        match group_in(unit, pid) {
+        match group::of_process_in(unit, pid) {
             Some(group) if state.standing == Standing::Active && self.is_read(watched.link(), unit).await? => {
                 Ok(Placed { invocation: invocation_id(state.invocation), group })
             }
@@ -220,9 +220,4 @@ impl Scopes {
             }
         }
     }
-}
-
-/// The control group of this process, if that is the one of this unit.
-fn group_in(unit: &str, pid: u32) -> Option<String> {
-    group::of_process(pid).filter(|group| group.rsplit('/').next() == Some(unit))
 }

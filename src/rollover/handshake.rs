@@ -121,7 +121,8 @@ impl Deadline {
         Self(Instant::now().checked_add(timeout))
     }
 
-    fn left(self) -> Option<Duration> {
+    /// How long that is from now.
+    pub fn left(self) -> Option<Duration> {
         self.0.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 }

@@ -27,14 +27,20 @@
 //!
 //! # Under systemd
 //!
-//! The successor is in the same unit, with the same limits, and never in one of its own: that would be another environment
-//! and another parent, and a unit that shows dead beside one that nobody knows. If the program is the main process of a service, its
-//! successor becomes the main process before the old one ends, so that systemd never sees the service dead. For that it
+//! If the program is the main process of a service, its successor, in the same service and under the same limits, becomes
+//! the main process before the old one ends, so that systemd never sees the service dead. For that it
 //! has to be told, which takes `Type=notify`, `Type=notify-reload` or `NotifyAccess=main`: without it
 //! [`Rollover::restart`] refuses. A successor that is killed just then, when systemd knows it and it has not asked yet, is
 //! made up for only with `NotifyAccess=all`: else systemd hears none but the dead one, and until the service is started
 //! anew it runs on without a main process that systemd knows. Whether a process is the main process is known from `SYSTEMD_EXEC_PID`
 //! (systemd.exec(5)), and of a successor from its predecessor.
+//!
+//! The successor of a program that was started from a login session, by root, is a transient unit of its own: before it takes
+//! over, systemd puts it into a scope (systemd.scope(5)) that has the name of its program and its process id,
+//! `agent-4120.scope`. It is a child of its predecessor there as well, with all that it has inherited. So it no longer ends
+//! with the session, systemctl lists and stops it, and `agent-.scope.d/` in /etc/systemd/system can limit it.
+//! In any other unit, a scope of systemd-run's, say, the successor is where its predecessor was, in what was made for
+//! them; and so it is for users who are not root, since a unit of their own manager would end when they log out.
 //!
 //! # What is handed on, and what isn't
 //!
@@ -45,10 +51,12 @@
 //! # Parts
 //!
 //! `restart` is the predecessor's side and `wait` the successor's; `handshake` is what they say to each other, and
-//! `service` what systemd is told. None of them knows the rest of procroll, or needs its runtime, a bus or systemd.
+//! `service` what systemd is told. None of them knows the rest of procroll, or needs its runtime, a bus or systemd, but
+//! `scope`, for what only a bus can be asked.
 
 mod handshake;
 mod restart;
+mod scope;
 mod service;
 mod wait;
 
@@ -259,6 +267,11 @@ pub enum Error {
     /// systemd could not be told of the successor, which was killed.
     #[error("can't tell systemd of the new main process: {0}. See \"systemctl status {pid}\"", pid = std::process::id())]
     NotTold(#[source] io::Error),
+    /// systemd has not put the successor, which was killed, into a scope.
+    #[error(
+        "the successor has got no scope of its own, and was killed: {0}. See \"systemctl status\", and restart again"
+    )]
+    NoScope(#[source] io::Error),
     /// systemd would take the end of this process for the end of its service.
     #[error(
         "this is the main process of a service that systemd does not hear of a successor from. Add \"NotifyAccess=main\" \

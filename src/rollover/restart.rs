@@ -13,7 +13,7 @@ use rustix::io::{Errno, FdFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 
 use super::handshake::{ASKED, ASKS, Channel, Deadline, GO, GO_AS_MAIN, Heard, Place, VARIABLE, wait_for};
-use super::{Ended, Error, Rollover, service};
+use super::{Ended, Error, Rollover, scope, service};
 
 /// Starts the successor and sees it take over.
 pub fn restart(rollover: &Rollover) -> Result<(), Error> {
@@ -98,6 +98,7 @@ enum Failure {
     Silent,
     Stranger,
     NotTold(io::Error),
+    NoScope(io::Error),
     Failed(io::Error),
 }
 
@@ -115,6 +116,7 @@ impl Failure {
             Self::Silent => Error::Silent { program, timeout: rollover.start_timeout },
             Self::Stranger => Error::Stranger { program },
             Self::NotTold(error) => Error::NotTold(error),
+            Self::NoScope(error) => Error::NoScope(error),
             Self::Failed(error) => Error::Failed(error),
         }
     }
@@ -138,6 +140,8 @@ impl Candidate {
             // waited for now has anything to do but to answer.
             self.deadline = Deadline::after(Duration::MAX);
             service::hand_over(pid).map_err(Failure::NotTold)?;
+        } else if scope::is_due() {
+            scope::place(&rollover.program, pid, self.deadline).map_err(Failure::NoScope)?;
         }
         // If it is gone that is heard next.
         let _ = self.channel.say(if rollover.main { GO_AS_MAIN } else { GO });

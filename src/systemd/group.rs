@@ -43,6 +43,11 @@ pub fn of_process(pid: u32) -> Option<String> {
     groups.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
+/// The group that a process is in, if that is the one of this unit.
+pub fn of_process_in(unit: &str, pid: u32) -> Option<String> {
+    of_process(pid).filter(|group| group.rsplit('/').next() == Some(unit))
+}
+
 /// Kills all processes of a group at once, also those that are forking. False where that can't be done: before Linux 5.14.
 pub fn kill(name: &str) -> bool {
     let mut mounts = MOUNTS.iter().filter(|_| !name.is_empty());
