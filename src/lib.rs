@@ -24,7 +24,7 @@
 //! - [`guard`] keeps the generations when procroll crashes, and stops them with the wrapper, where systemd has no way of its
 //!   own to tell the two apart.
 //! - [`check`] is pure: whether a unit can roll, and what it takes; [`survey`] looks at units for it.
-//! - [`rollover`] is for other programs, that replace themselves. It stands alone.
+//! - [`rollover`] is for other programs, that replace themselves. procroll's own commands make no use of it.
 
 #[cfg(test)]
 mod arbitrary;

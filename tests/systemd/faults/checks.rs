@@ -90,7 +90,9 @@ impl Run<'_> {
     /// The service was stopped: no process, no unit, no file. Where procroll was killed meanwhile a unit that failed may
     /// be listed, and the socket of `procroll reload` be there.
     pub(super) fn nothing_is_left(&mut self, step: &Step) {
-        let (units, crashed) = (self.world.units(), step.may(Crashes));
+        let crashed = step.may(Crashes);
+        // Without procroll the generations stop behind their wrapper, and whoever stops that does not wait for them.
+        let units = if crashed { self.world.units_that_stay() } else { self.world.units() };
         let over = units.iter().all(|unit| unit.is_over() && (unit.id == "web.service" || crashed));
         self.hold(over, &format!("left after a stop: {units:#?}"));
         let group = self.world.folder("/sys/fs/cgroup/system.slice/web.service");

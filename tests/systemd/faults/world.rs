@@ -151,6 +151,17 @@ impl<'a> World<'a> {
         said.split(String::is_empty).filter(|lines| !lines.is_empty()).map(Unit::from).collect()
     }
 
+    /// The same, as soon as none of them is on its way out, or what they still are a good while later.
+    pub fn units_that_stay(&mut self) -> Vec<Unit> {
+        let deadline = Instant::now() + PATIENCE / 10;
+        loop {
+            let units = self.units();
+            if Instant::now() > deadline || !units.iter().any(|unit| unit.state.starts_with("deactivating")) {
+                return units;
+            }
+        }
+    }
+
     /// What lies in a folder of the machine; nothing if there is none.
     pub fn folder(&self, path: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.machine.path(path)).into_iter().flatten().flatten();
