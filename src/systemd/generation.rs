@@ -1,11 +1,16 @@
 //! The unit of one generation, as systemd sees it: what it does now, each change of that, how it ended.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Poll, ready};
+
+use futures_core::Stream;
 use nix::sys::signal::Signal::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use zbus::{DeserializeDict, MatchRule, Message, MessageStream, OwnedObjectPath, Type};
 
-use super::bus::{is_broadcast, next};
+use super::bus::is_broadcast;
 use super::group::{self, Group};
 use super::manager::unit_path;
 use super::pidfd::Pidfd;
@@ -126,8 +131,8 @@ impl Watched {
     /// Watches the unit of this name, which is about to be started, with a reference: the first state is the one after
     /// that.
     pub async fn before_start(link: Link, name: &str) -> Result<Self, Error> {
-        let signals = signals(&link, name).await?;
-        Ok(Self::reading(link, name, signals, None))
+        let words = Words::of(&link, name).await?;
+        Ok(Self::reading(link, name, words, None))
     }
 
     /// Watches the unit of this name: the first state is the present one.
@@ -138,7 +143,7 @@ impl Watched {
         }
         // What changes while the questions are on their way is in the signals. systemd sends those to whoever holds a
         // reference to the unit, which also keeps it until it is known how it ended.
-        let signals = signals(&link, name).await?;
+        let words = Words::of(&link, name).await?;
         let manager = link.manager().await?;
         match manager.ref_unit(name).await.map_err(Error::from) {
             Ok(()) => {}
@@ -160,7 +165,7 @@ impl Watched {
         if present(&reply, main_pid).is_none() {
             return Err(Error::Other(format!("an odd answer of systemd's about {name}")));
         }
-        Ok(Self::reading(link, name, signals, Some((main_pid, reply))))
+        Ok(Self::reading(link, name, words, Some((main_pid, reply))))
     }
 
     fn gone(link: Link, name: &str) -> Self {
@@ -179,7 +184,7 @@ impl Watched {
         Self { link, name: name.to_owned(), state: receiver, _reader: JoinSet::new() }
     }
 
-    fn reading(link: Link, name: &str, mut signals: MessageStream, present: Option<(u32, Message)>) -> Self {
+    fn reading(link: Link, name: &str, mut words: Words, present: Option<(u32, Message)>) -> Self {
         let mut main_pid = present.as_ref().map_or(0, |(pid, _)| *pid);
         let reply = present.map(|(_, reply)| reply);
         let (sender, mut state) = watch::channel(reply.as_ref().and_then(|reply| self::present(reply, main_pid)));
@@ -187,10 +192,7 @@ impl Watched {
         let mut reader = JoinSet::new();
         // A task of its own, since a stream that nobody reads blocks the whole connection.
         reader.spawn(async move {
-            while let Some(Ok(signal)) = next(&mut signals).await {
-                if !is_broadcast(&signal) {
-                    continue;
-                }
+            while let Some(signal) = words.next().await {
                 let changed = match signal.body().deserialize::<(String, Properties, Vec<String>)>() {
                     Ok((_, changed, _)) => changed,
                     Err(error) => {
@@ -213,10 +215,10 @@ impl Watched {
     /// What the unit does, whenever that has changed. Changes in quick succession count as one.
     ///
     /// # Errors
-    /// [`Error::Lost`] if the connection broke.
+    /// [`Error::Lost`] if the connection broke, or systemd's own: what it said meanwhile nobody has heard.
     pub async fn next(&mut self) -> Result<State, Error> {
         loop {
-            self.state.changed().await.map_err(|_| Error::Lost("the bus closed it".to_owned()))?;
+            self.state.changed().await.map_err(|_| Error::Lost("the bus or systemd closed it".to_owned()))?;
             if let Some(state) = *self.state.borrow_and_update() {
                 return Ok(state);
             }
@@ -292,16 +294,58 @@ fn present(reply: &Message, main_pid: u32) -> Option<State> {
     reply.body().deserialize::<Properties>().ok()?.state(main_pid)
 }
 
-/// The changes of one unit. A match on all of systemd's signals would wake every procroll for every unit.
-async fn signals(link: &Link, name: &str) -> Result<MessageStream, Error> {
-    let rule = MatchRule::builder()
-        .msg_type(zbus::message::Type::Signal)
-        .sender(SYSTEMD)
-        .path(unit_path(name))
-        .interface("org.freedesktop.DBus.Properties")
-        .member("PropertiesChanged")
-        .build()?;
-    Ok(MessageStream::for_match_rule(rule, link.connection(), None).await?)
+/// What systemd says of one unit, for as long as all of it is heard.
+struct Words {
+    changes: MessageStream,
+    /// Who has systemd's name on the bus.
+    owners: MessageStream,
+}
+
+impl Words {
+    /// A match on all of systemd's signals would wake every procroll for every unit.
+    async fn of(link: &Link, name: &str) -> Result<Self, Error> {
+        let signal = || MatchRule::builder().msg_type(zbus::message::Type::Signal);
+        let changes = signal()
+            .sender(SYSTEMD)
+            .path(unit_path(name))
+            .interface("org.freedesktop.DBus.Properties")
+            .member("PropertiesChanged")
+            .build()?;
+        let owners = signal()
+            .sender("org.freedesktop.DBus")
+            .interface("org.freedesktop.DBus")
+            .member("NameOwnerChanged")
+            .add_arg(SYSTEMD)
+            .build()?;
+        let heard = |rule| MessageStream::for_match_rule(rule, link.connection(), None);
+        let (changes, owners) = tokio::try_join!(heard(changes), heard(owners))?;
+        Ok(Self { changes, owners })
+    }
+
+    /// The next change; none when the connection has ended, or when systemd has come back to the bus. It leaves it to execute
+    /// itself anew, and is not let in again at once where a crowd has all the connections.
+    async fn next(&mut self) -> Option<Message> {
+        poll_fn(|context| {
+            while let Poll::Ready(owner) = Pin::new(&mut self.owners).poll_next(context) {
+                if owner.and_then(Result::ok).is_none_or(|owner| has_arrived(&owner)) {
+                    return Poll::Ready(None);
+                }
+            }
+            loop {
+                match ready!(Pin::new(&mut self.changes).poll_next(context)) {
+                    Some(Ok(change)) if !is_broadcast(&change) => {}
+                    change => return Poll::Ready(change.and_then(Result::ok)),
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Whether somebody has the name now.
+fn has_arrived(owner: &Message) -> bool {
+    let changed = owner.body().deserialize::<(String, String, String)>();
+    is_broadcast(owner) && changed.is_ok_and(|(_, _, new)| !new.is_empty())
 }
 
 /// Reads `Result`, `ExecMainCode` (as waitid(2) has it) and `ExecMainStatus`.

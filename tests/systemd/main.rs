@@ -42,6 +42,7 @@ macro_rules! on {
 
 mod attacks;
 mod bad_input;
+mod bus;
 mod check;
 mod crashes;
 mod crowds;

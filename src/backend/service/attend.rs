@@ -8,12 +8,29 @@ use crate::systemd::Error;
 use crate::systemd::generation::Watched;
 
 /// Tells each change of what the generation does, until nothing of it runs. A connection that breaks is made anew.
-pub(super) async fn attend(context: Arc<Context>, generation: Generation, mut watched: Option<Watched>) {
+pub(super) async fn attend(context: Arc<Context>, generation: Generation, watched: Option<Watched>) {
     let mut last = Told { standing: Standing::Starting, pid: None, invocation: [0; 16] };
+    let mut watched = match watched {
+        Some(watched) => watched,
+        None => watch(&context, generation).await,
+    };
     loop {
-        match follow(&context, generation, watched.take(), &mut last).await {
+        match follow(&context, generation, &mut watched, &mut last).await {
             Ok(()) => return,
             Err(error) => tracing::debug!("watching {} anew: {error}", context.unit(generation)),
+        }
+        context.bus.pause().await;
+        // Until then the one before is there: while a connection lasts, so does what it refers to.
+        watched = watch(&context, generation).await;
+    }
+}
+
+async fn watch(context: &Context, generation: Generation) -> Watched {
+    let unit = context.unit(generation);
+    loop {
+        match Watched::now(context.bus.insist().await, &unit).await {
+            Ok(watched) => return watched,
+            Err(error) => tracing::debug!("can't watch {unit} yet: {error}"),
         }
         context.bus.pause().await;
     }
@@ -30,14 +47,9 @@ struct Told {
 async fn follow(
     context: &Context,
     generation: Generation,
-    watched: Option<Watched>,
+    watched: &mut Watched,
     last: &mut Told,
 ) -> Result<(), Error> {
-    let unit = context.unit(generation);
-    let mut watched = match watched {
-        Some(watched) => watched,
-        None => Watched::now(context.bus.insist().await, &unit).await?,
-    };
     loop {
         let state = watched.next().await?;
         if state.invocation != last.invocation {
@@ -75,7 +87,7 @@ async fn follow(
                     listed = false;
                     // Its main process has ended and others live on, also beyond what systemd would clear away: they
                     // are stopped, and the unit goes with them.
-                    watched.link().stop_unit(&unit).await?;
+                    watched.link().stop_unit(&context.unit(generation)).await?;
                     watched.until(|state| state.standing == Standing::Dead && !state.exited).await?;
                 }
                 if !listed {

@@ -92,7 +92,7 @@ impl Run<'_> {
     pub(super) fn nothing_is_left(&mut self, step: &Step) {
         let crashed = step.may(Crashes);
         // Without procroll the generations stop behind their wrapper, and whoever stops that does not wait for them.
-        let units = if crashed { self.world.units_that_stay() } else { self.world.units() };
+        let units = if crashed { self.world.units_when_over() } else { self.world.units() };
         let over = units.iter().all(|unit| unit.is_over() && (unit.id == "web.service" || crashed));
         self.hold(over, &format!("left after a stop: {units:#?}"));
         let group = self.world.folder("/sys/fs/cgroup/system.slice/web.service");

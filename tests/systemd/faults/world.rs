@@ -151,12 +151,12 @@ impl<'a> World<'a> {
         said.split(String::is_empty).filter(|lines| !lines.is_empty()).map(Unit::from).collect()
     }
 
-    /// The same, as soon as none of them is on its way out, or what they still are a good while later.
-    pub fn units_that_stay(&mut self) -> Vec<Unit> {
+    /// The same, as soon as all of them are over, or what they still are a good while later.
+    pub fn units_when_over(&mut self) -> Vec<Unit> {
         let deadline = Instant::now() + PATIENCE / 10;
         loop {
             let units = self.units();
-            if Instant::now() > deadline || !units.iter().any(|unit| unit.state.starts_with("deactivating")) {
+            if Instant::now() > deadline || units.iter().all(Unit::is_over) {
                 return units;
             }
         }
