@@ -128,7 +128,8 @@ pub const FAULTS: &[Fault] = &[
     fault("the candidate killed", "systemctl kill --signal=KILL $(new)", &[Kills, Ends, Fails]),
     fault("the candidate terminated", "terminate $(main $(new))", &[Ends, Fails]),
     fault("the candidate stopped", "systemctl stop $(new)", &[Ends, Fails]),
-    fault("the candidate restarted", "systemctl restart $(new)", &[Ends, Fails]),
+    // Here and below: what is told to stop while it starts may not hear that, serves on, and is killed in the end.
+    fault("the candidate restarted", "systemctl restart $(new)", &[Kills, Ends, Fails]),
     fault(
         "the candidate frozen",
         "systemctl freeze $(new); sleep LASTS; for _ in $(seq 30); do systemctl thaw $(new) && break; sleep 0.1; done",
@@ -139,7 +140,7 @@ pub const FAULTS: &[Fault] = &[
     fault("the serving one's main process killed", "kill -KILL $serving", &[Kills, Ends, Fails]),
     fault("the serving one terminated", "terminate $serving", &[Ends, Fails]),
     fault("the serving one stopped", "systemctl stop $(old)", &[Ends, Fails]),
-    fault("the serving one restarted", "systemctl restart $(old)", &[Ends, Fails]),
+    fault("the serving one restarted", "systemctl restart $(old)", &[Kills, Ends, Fails]),
     fault(
         "the serving one frozen",
         "systemctl freeze $(old); sleep LASTS; for _ in $(seq 30); do systemctl thaw $(old) && break; sleep 0.1; done",
@@ -148,7 +149,7 @@ pub const FAULTS: &[Fault] = &[
     // The same one, on its way out. Without a roll it serves on.
     fault("the draining one killed", "drains; systemctl kill --signal=KILL $(old)", &[Kills, Ends, Fails]),
     fault("the draining one stopped", "drains; systemctl stop $(old)", &[Ends, Fails]),
-    fault("the draining one restarted", "drains; systemctl restart $(old)", &[Ends, Fails]),
+    fault("the draining one restarted", "drains; systemctl restart $(old)", &[Kills, Ends, Fails]),
     // The service.
     fault("the service stopped", "stop", &[Stops, Fails]),
     fault("the service stopped and started", "systemctl stop web; systemctl start web", &[Ends, Fails, Starts]),
