@@ -51,7 +51,8 @@ pub trait Upstream {
     fn tell(&mut self, words: &[Word]);
     /// Makes the reload that somebody waits for fail. [`Upstream::refused`] returns when that is done.
     fn refuse_reload(&mut self, waiting: Waiting);
-    /// A reload was refused; systemd still waits to hear that it is over. May be dropped and called again.
+    /// All reloads that were to be refused have been; systemd still waits to hear that the last is over. May be dropped and
+    /// called again.
     fn refused(&mut self) -> impl Future<Output = ()>;
 }
 
@@ -63,15 +64,14 @@ pub struct Systemd {
     /// A reload is this process's own, by Type=notify-reload. That of a command is the command's to fail.
     owns_reload: bool,
     interrupted: Interrupted,
-    sender: mpsc::UnboundedSender<()>,
-    refused: mpsc::UnboundedReceiver<()>,
+    refusals: Refusals,
 }
 
 impl Systemd {
     /// The manager of the unit that this process runs in.
     pub fn new(bus: Arc<Bus>, own: &Own, interrupted: Interrupted) -> Self {
-        let (sender, refused) = mpsc::unbounded_channel();
-        Self { bus, id: own.id.clone(), owns_reload: own.reload_signal.is_some(), interrupted, sender, refused }
+        let (id, owns_reload) = (own.id.clone(), own.reload_signal.is_some());
+        Self { bus, id, owns_reload, interrupted, refusals: Refusals::new() }
     }
 }
 
@@ -88,8 +88,8 @@ impl Upstream for Systemd {
     }
 
     fn refuse_reload(&mut self, waiting: Waiting) {
-        let (bus, id, interrupted, sender) =
-            (Arc::clone(&self.bus), self.id.clone(), self.interrupted.clone(), self.sender.clone());
+        let (bus, id, interrupted) = (Arc::clone(&self.bus), self.id.clone(), self.interrupted.clone());
+        let refusal = self.refusals.begin();
         let nobody = match waiting {
             Waiting::Failed => !self.owns_reload,
             Waiting::InVain => false,
@@ -97,8 +97,7 @@ impl Upstream for Systemd {
             Waiting::InterruptedInVain => !self.owns_reload || interrupted.in_vain.is_empty(),
         };
         if nobody {
-            let _ = sender.send(());
-            return;
+            return refusal.end();
         }
         tokio::spawn(async move {
             // Without a bus nobody can be told, and to say that the reload is over would be taken for success: so it
@@ -125,13 +124,54 @@ impl Upstream for Systemd {
                     }
                 }
             }
-            let _ = sender.send(());
+            refusal.end();
         });
     }
 
     async fn refused(&mut self) {
+        self.refusals.all_done().await;
+    }
+}
+
+/// Reloads that are being refused, each by a call to systemd. That of an earlier reload may still be under way when the next
+/// one begins, whose end must not be told before it has been refused itself.
+#[derive(Debug)]
+struct Refusals {
+    sender: mpsc::UnboundedSender<()>,
+    done: mpsc::UnboundedReceiver<()>,
+    under_way: usize,
+}
+
+/// One of them.
+struct Refusal(mpsc::UnboundedSender<()>);
+
+impl Refusal {
+    fn end(self) {
+        // Nobody listens only when procroll is about to end.
+        let _ = self.0.send(());
+    }
+}
+
+impl Refusals {
+    fn new() -> Self {
+        let (sender, done) = mpsc::unbounded_channel();
+        Self { sender, done, under_way: 0 }
+    }
+
+    fn begin(&mut self) -> Refusal {
+        self.under_way += 1;
+        Refusal(self.sender.clone())
+    }
+
+    /// Returns when the last of them that is under way is done. May be dropped and called again.
+    async fn all_done(&mut self) {
         // We hold a sender ourselves, so this does not end.
-        self.refused.recv().await;
+        while self.done.recv().await.is_some() {
+            self.under_way -= 1;
+            if self.under_way == 0 {
+                return;
+            }
+        }
     }
 }
 
@@ -139,15 +179,13 @@ impl Upstream for Systemd {
 /// procroll.
 #[derive(Debug)]
 pub struct Notifier {
-    sender: mpsc::UnboundedSender<()>,
-    refused: mpsc::UnboundedReceiver<()>,
+    refusals: Refusals,
 }
 
 impl Notifier {
     /// The one that this process was started with.
     pub fn new() -> Self {
-        let (sender, refused) = mpsc::unbounded_channel();
-        Self { sender, refused }
+        Self { refusals: Refusals::new() }
     }
 }
 
@@ -164,7 +202,7 @@ impl Upstream for Notifier {
 
     /// Only systemd has a way to hear of that, and not of everybody.
     fn refuse_reload(&mut self, waiting: Waiting) {
-        let sender = self.sender.clone();
+        let refusal = self.refusals.begin();
         tokio::spawn(async move {
             if place::likely_own_service().is_some() {
                 let told = timeout(PATIENCE, cancel_own_reload(waiting)).await;
@@ -174,13 +212,12 @@ impl Upstream for Notifier {
                     log::warn(About::NotTold, why);
                 }
             }
-            let _ = sender.send(());
+            refusal.end();
         });
     }
 
     async fn refused(&mut self) {
-        // We hold a sender ourselves, so this does not end.
-        self.refused.recv().await;
+        self.refusals.all_done().await;
     }
 }
 
@@ -227,5 +264,22 @@ fn states(word: &Word) -> Vec<NotifyState<'_>> {
         }
         Word::Watchdog => vec![NotifyState::Watchdog],
         Word::Status(status) => vec![NotifyState::Status(status)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_refusal_of_an_earlier_reload_is_none_of_the_next() {
+        let mut refusals = Refusals::new();
+        let (first, second) = (refusals.begin(), refusals.begin());
+        first.end();
+        assert!(timeout(PATIENCE, refusals.all_done()).await.is_err());
+        second.end();
+        assert!(timeout(PATIENCE, refusals.all_done()).await.is_ok());
+        refusals.begin().end();
+        assert!(timeout(PATIENCE, refusals.all_done()).await.is_ok());
     }
 }

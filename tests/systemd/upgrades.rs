@@ -12,6 +12,7 @@ on_each_systemd!(
     a_stop_at_that_very_moment_is_a_stop,
     a_stop_at_that_very_moment_waits_for_what_takes_its_time,
     a_reload_at_that_very_moment_is_told_the_truth,
+    a_reload_at_that_very_moment_that_fails_is_told_so,
 );
 
 from_systemd_254!(a_reload_while_nobody_serves_any_more_ends_with_its_roll);
@@ -185,5 +186,23 @@ fn a_reload_while_nobody_serves_any_more_ends_with_its_roll(machine: &Machine) {
     machine.wait_for("its roll", || machine.show("web", "StatusText").starts_with(&serves).then_some(()));
     assert_eq!((machine.show("web", "MainPID"), machine.show("web", "NRestarts")), (procroll, "0".to_owned()));
     machine.ok("mv /usr/bin/procroll.real /usr/bin/procroll && systemctl stop web");
+    nothing_is_left(machine);
+}
+
+/// A new version of procroll has to find out whether somebody waits for an earlier one's roll, and may hear of the next reload
+/// meanwhile. That fails at once here.
+fn a_reload_at_that_very_moment_that_fails_is_told_so(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    machine.unit(
+        "web.service",
+        &wrapper("--settle=0", "ready run").replace("/usr/bin/payload", "/usr/bin/no-such-program"),
+    );
+    for _ in 0..30 {
+        ask(machine);
+        assert_ne!(machine.run("systemctl reload web").status, Some(0), "{}", machine.log("web.service"));
+    }
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl reload web && systemctl stop web");
     nothing_is_left(machine);
 }

@@ -117,7 +117,7 @@ pub const FAULTS: &[Fault] = &[
         &[Fails],
     ),
     fault("procroll killed", "signal KILL", &[Crashes, Fails]),
-    fault("procroll terminated", "terminate $(main web)", &[Stops, Starts, Fails]),
+    fault("procroll terminated", "terminate $(main web)", &[Ends, Stops, Starts, Fails]),
     fault(
         "procroll killed, and the next one as it begins",
         "signal KILL; for _ in $(seq 200); do next=$(main web); [ $next = 0 ] || [ $next = $procroll ] || break; done; \
