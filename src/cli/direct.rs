@@ -71,7 +71,7 @@ impl Run {
         match given.iter().find(|(_, given)| *given) {
             Some((option, _)) => Err(Fatal::usage(format!(
                 "{option} means nothing with --scope: the command runs as whoever runs procroll. \
-                 Put setpriv(1) before it: -- setpriv --reuid=USER --regid=GROUP --init-groups COMMAND"
+                 Put setpriv(1) before it: --service-type=exec -- setpriv --reuid=USER --regid=GROUP --init-groups COMMAND"
             ))),
             None => Ok(()),
         }
@@ -106,10 +106,9 @@ fn timeout(option: &str, span: Option<Span>, default: Span) -> Result<Span, Fata
     }
 }
 
-/// Where nobody else can write to if there is such a place; else as mktemp(1).
+/// As mktemp(1) has it. `$XDG_RUNTIME_DIR` would go when its user logs out.
 fn tempdirs(caller: &Caller) -> Vec<PathBuf> {
-    let named = ["XDG_RUNTIME_DIR", "TMPDIR"].into_iter().filter_map(|name| path(caller, name));
-    named.chain(["/tmp".into()]).collect()
+    path(caller, "TMPDIR").into_iter().chain(["/tmp".into()]).collect()
 }
 
 fn path(caller: &Caller, name: &str) -> Option<PathBuf> {
@@ -143,7 +142,7 @@ mod tests {
         assert_eq!(direct.signal.number(), 15);
         assert_eq!(direct.tempdirs, [Path::new("/tmp")]);
         let user = check(&[], &[("TMPDIR", "/x"), ("XDG_RUNTIME_DIR", "/run/user/7")]).expect("no options");
-        assert_eq!(user.tempdirs, ["/run/user/7", "/x", "/tmp"].map(Path::new));
+        assert_eq!(user.tempdirs, ["/x", "/tmp"].map(Path::new));
         assert_eq!(check(&["--tempdir=t"], &[]).map(|direct| direct.tempdirs), Ok(vec!["t".into()]));
         for form in ["SIGTERM", "TERM", "15"] {
             let direct = check(&["--debug", "--signal", form, "--shutdown-timeout=1m", "--ready-timeout", "10s"], &[]);

@@ -56,7 +56,7 @@ pub struct Run {
     #[arg(long, value_name = "SIGNAL")]
     pub signal: Option<SignalName>,
 
-    /// Without --systemd-run, or with --scope: where to make the folder of the notify sockets (default: $XDG_RUNTIME_DIR, $TMPDIR or /tmp)
+    /// Without --systemd-run, or with --scope: where to make the folder of the notify sockets (default: $TMPDIR or /tmp)
     #[arg(long, value_name = "PATH")]
     pub tempdir: Option<PathBuf>,
 

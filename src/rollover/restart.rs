@@ -140,8 +140,15 @@ impl Candidate {
             // waited for now has anything to do but to answer.
             self.deadline = Deadline::after(Duration::MAX);
             service::hand_over(pid).map_err(Failure::NotTold)?;
-        } else if scope::is_due() {
-            scope::place(&rollover.program, pid, self.deadline).map_err(Failure::NoScope)?;
+        } else {
+            if scope::is_due(&rollover.program) {
+                scope::place(&rollover.program, pid, self.deadline).map_err(Failure::NoScope)?;
+            }
+            if self.deadline.left() == Some(Duration::ZERO) {
+                return Err(Failure::Silent);
+            }
+            // Once it may go ahead it may have sent the signal, so it has as much time again to say so.
+            self.deadline = Deadline::after(rollover.start_timeout);
         }
         // If it is gone that is heard next.
         let _ = self.channel.say(if rollover.main { GO_AS_MAIN } else { GO });

@@ -18,24 +18,21 @@ use crate::systemd::{Bus, Error, Place, group};
 /// Whether a successor of this process is to be in a scope of its own: this one is in a login session's, or in one that it got
 /// for that reason. Any other unit has been made for it, with limits, say, and outlives it with the successor in it. One that
 /// is not root can have units of its own manager only, which ends when its user logs out.
-pub fn is_due() -> bool {
+pub fn is_due(program: &Path) -> bool {
     let pid = std::process::id();
-    let is_due = || group::of_process(pid).is_some_and(|group| is_session(&group) || is_own(&group, pid));
+    let is_due = || {
+        group::of_process_in(&unit(program, pid), pid)
+            .or_else(|| group::of_process(pid).filter(|group| is_session(group)))
+            .is_some()
+    };
     sd_notify::booted().unwrap_or(false) && rustix::process::geteuid().is_root() && is_due()
 }
 
 /// Whether this is the control group of a login session. See pam_systemd(8).
 fn is_session(group: &str) -> bool {
-    innermost_unit(group).is_some_and(|unit| unit.starts_with("session-") && unit.ends_with(".scope"))
-}
-
-/// Whether this is the control group of a scope that was made here for this process.
-fn is_own(group: &str, pid: u32) -> bool {
-    innermost_unit(group).is_some_and(|unit| unit.ends_with(&format!("-{pid}.scope")))
-}
-
-fn innermost_unit(group: &str) -> Option<&str> {
-    group.rsplit('/').find(|part| part.ends_with(".scope") || part.ends_with(".service"))
+    let mut parts = group.rsplit('/');
+    let unit = parts.find(|part| part.ends_with(".scope") || part.ends_with(".service"));
+    unit.is_some_and(|unit| unit.starts_with("session-") && unit.ends_with(".scope"))
 }
 
 /// Has systemd put the successor with this process id, which waits, into a scope that is named after its program.
@@ -93,15 +90,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_session_and_what_was_made_here_is_left() {
+    fn only_a_session_is_one() {
         for group in ["/user.slice/user-0.slice/session-1.scope", "/user.slice/user-0.slice/session-c2.scope/sub"] {
-            assert!(is_session(group) && !is_own(group, 2), "{group}");
+            assert!(is_session(group), "{group}");
         }
-        assert!(is_own("/system.slice/agent-7.scope", 7));
-        let others =
-            ["/", "/system.slice/agent-7.scope", "/system.slice/session-1.service", "/session-1.slice/a.service", "/a"];
-        for group in others {
-            assert!(!is_session(group) && !is_own(group, 8), "{group}");
+        for group in
+            ["/", "/system.slice/agent-7.scope", "/system.slice/session-1.service", "/session-1.slice/a.service", "/a"]
+        {
+            assert!(!is_session(group), "{group}");
         }
     }
 

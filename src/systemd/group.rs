@@ -45,7 +45,13 @@ pub fn of_process(pid: u32) -> Option<String> {
 
 /// The group that a process is in, if that is the one of this unit.
 pub fn of_process_in(unit: &str, pid: u32) -> Option<String> {
-    of_process(pid).filter(|group| group.rsplit('/').next() == Some(unit))
+    of_process(pid).filter(|group| is_of(unit, group))
+}
+
+/// systemd puts an underscore before what the kernel might take for a file of its own, and before another underscore.
+fn is_of(unit: &str, group: &str) -> bool {
+    let name = group.rsplit('/').next();
+    name.is_some_and(|name| name == unit || name.strip_prefix('_') == Some(unit))
 }
 
 /// Kills all processes of a group at once, also those that are forking. False where that can't be done: before Linux 5.14.
@@ -103,6 +109,19 @@ fn find(folder: &Path, is_wanted: &mut impl FnMut(&str) -> bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_is_its_units_also_where_systemd_escapes_it() {
+        let yes = [
+            ("web-1.scope", "/a/web-1.scope"),
+            ("_b-7.scope", "/a/__b-7.scope"),
+            ("cpu.a-7.scope", "/a/_cpu.a-7.scope"),
+        ];
+        assert!(yes.iter().all(|(unit, group)| is_of(unit, group)));
+        for (unit, group) in [("b-7.scope", "/a/__b-7.scope"), ("a", "/a/b"), ("web-1.scope", "/a/web-1.scope/sub")] {
+            assert!(!is_of(unit, group), "{unit} {group}");
+        }
+    }
 
     #[test]
     fn groups_are_found_wherever_they_are() {

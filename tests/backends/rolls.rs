@@ -13,6 +13,7 @@ in_every_way! {
     one_that_dies_while_it_settles_fails_the_roll
     one_that_is_never_ready_fails_the_roll
     a_command_that_is_gone_fails_the_roll
+    a_command_that_is_gone_stops_nothing_for_a_handover
     no_reload_of_a_storm_is_lost_and_rolls_never_overlap
     a_stop_in_a_roll_stops_everything
     a_stop_before_anything_serves_is_heard
@@ -87,7 +88,15 @@ fn one_that_is_never_ready_fails_the_roll(start: Start) {
 }
 
 fn a_command_that_is_gone_fails_the_roll(start: Start) {
-    let mut running = Running::start_program("command_gone", start, &["--settle=0"], TELLS);
+    command_gone("command_gone", start, "overlap");
+}
+
+fn a_command_that_is_gone_stops_nothing_for_a_handover(start: Start) {
+    command_gone("command_gone_handover", start, "handover");
+}
+
+fn command_gone(test: &str, start: Start, strategy: &str) {
+    let mut running = Running::start_program(test, start, &["--settle=0", "--strategy", strategy], TELLS);
     running.serves(1);
     let program = running.folder.join("program");
     let aside = running.folder.join("aside");
@@ -102,6 +111,7 @@ fn a_command_that_is_gone_fails_the_roll(start: Start) {
     let reason = "can't be executed: No such file or directory (os error 2)";
     let reason = format!("{} was not started: the command {} {reason}", running.name(2), command.display());
     assert!(why.contains(&reason), "{why}");
+    assert!(!running.out.so_far().iter().any(|line| line.contains("down")), "it serves on");
     std::fs::rename(&aside, &program).expect("back");
     running.roll(3);
     running.stop();

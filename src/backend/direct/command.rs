@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -84,6 +84,21 @@ pub fn directory(settings: &Direct) -> Option<PathBuf> {
         place(path).is_some_and(|named| Some(named) == place(Path::new(".")))
     };
     settings.directory.clone().or_else(|| settings.current.clone().filter(is_current))
+}
+
+/// Refuses a program that is plainly not there, or not to be executed, before anything is stopped for it.
+///
+/// # Errors
+/// As [`refusal`] has it, as far as that shows.
+pub fn look(program: &Program) -> Result<(), Fatal> {
+    let path = |word: &CString| PathBuf::from(OsStr::from_bytes(word.to_bytes()));
+    let mut file = path(&program.path);
+    if let Some(directory) = program.directory.as_ref().map(path) {
+        let refused = || format!("its directory {} can't be entered", directory.display());
+        fs::metadata(&directory).with_context(refused).or_exit(ExitStatus::Usage)?;
+        file = directory.join(file);
+    }
+    program::executable(&file).or_exit(ExitStatus::CommandNotFound)
 }
 
 /// Why a program was not executed.

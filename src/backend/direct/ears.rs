@@ -15,6 +15,9 @@ use crate::notify::socket::{Received, Socket};
 use crate::roll::Generation;
 use crate::systemd::pidfd::Pidfd;
 
+/// More notifications than a socket holds that nobody has read: systemd lets a host have 512 (`net.unix.max_dgram_qlen`).
+const QUEUE: usize = 1024;
+
 /// A process, by a number and by a handle.
 #[derive(Debug)]
 pub struct Process {
@@ -126,7 +129,12 @@ impl Ears {
                 Word::Executed { pid } => self.tell(Heard::Keeper(word, Process::open(pid))),
                 Word::Exited { .. } | Word::Killed { .. } => {
                     // What it has said before its end counts, and it can still be seen whose it is.
-                    while self.hear_one() {}
+                    // Others of its generation may say more and more meanwhile.
+                    for _ in 0..QUEUE {
+                        if !self.hear_one() {
+                            break;
+                        }
+                    }
                     self.tell(Heard::Keeper(word, None));
                     if answer == ALL {
                         continue;

@@ -198,8 +198,8 @@ impl DirectBackend {
 
     /// Looks for the program, as far as that can be done without starting it.
     fn prepare(&mut self, generation: Generation) {
-        match self.program(generation) {
-            Ok(_) => {
+        match self.program(generation).and_then(|program| command::look(&program)) {
+            Ok(()) => {
                 self.prepared.insert(generation);
                 self.tell(Event::Prepared { generation, pace: self.settings.pace });
             }
