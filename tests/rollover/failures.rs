@@ -99,6 +99,23 @@ fn one_that_hangs_between_its_two_words() {
     script_goes_on("one_that_hangs_between_its_two_words", &script, &["has not taken over within 500ms"]);
 }
 
+/// Once it may go ahead it is on its way to be in charge, however late it has asked.
+#[test]
+fn one_that_asks_late_takes_over() {
+    let mut program = Running::start("one_that_asks_late_takes_over", &["start=3000"]);
+    let old = program.pid();
+    let asks = "time.sleep(1.8)\nchannel.send(b'asks')\nassert channel.recv(64) == b'go'\ntime.sleep(1.8)\n";
+    let takes_over =
+        "os.kill(os.getppid(), signal.SIGINT)\nchannel.send(b'asked')\nprint(os.getpid(), 'waited', flush=True)\n";
+    program.replace(&format!("{SPEAK}import time\n{asks}{takes_over}signal.pause()\n"));
+    program.send(Signal::SIGHUP);
+    program.expect(&format!("{old} succeeded"));
+    let new = program.waited();
+    assert_ne!(new, old);
+    program.send(Signal::SIGKILL);
+    program.is_gone();
+}
+
 #[test]
 fn one_that_a_program_has_reaped_already_is_none() {
     let mut program =
