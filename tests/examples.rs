@@ -57,6 +57,10 @@ fn podman_rolls_by_a_changed_image() {
             "And still the container says: goodbye\n",
             "doesn't serve yet: /greeting: No such file",
             NOTHING_LOST,
+            "\n$ procroll run -- podman run --name=direct-{{.Generation}}",
+            "procroll: generation 1 serves (main PID ",
+            "procroll: generation 2 serves (main PID ",
+            "\ndirect-2 Up ",
             "\n7 containers, one of them unhealthy, and no request lost.\n",
         ],
     );
