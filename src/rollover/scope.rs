@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use zbus::Variant;
 
@@ -35,14 +36,18 @@ fn is_session(group: &str) -> bool {
     unit.is_some_and(|unit| unit.starts_with("session-") && unit.ends_with(".scope"))
 }
 
+/// How long a systemd is asked again that can't be reached: it may be about to execute itself anew, or the bus to start.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Has systemd put the successor with this process id, which waits, into a scope that is named after its program.
 ///
 /// # Errors
 /// It is where it was, or will be in one soon.
 pub fn place(program: &Path, pid: u32, deadline: Deadline) -> io::Result<()> {
     let placed = async {
-        let left = deadline.left().unwrap_or(std::time::Duration::MAX);
-        match tokio::time::timeout(left, ask(program, pid)).await {
+        let left = deadline.left().unwrap_or(Duration::MAX);
+        match tokio::time::timeout(left, insist(program, pid)).await {
             Ok(placed) => placed.map_err(io::Error::other),
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "systemd does not answer")),
         }
@@ -55,14 +60,26 @@ pub fn place(program: &Path, pid: u32, deadline: Deadline) -> io::Result<()> {
     })
 }
 
-async fn ask(program: &Path, pid: u32) -> Result<(), Error> {
+async fn insist(program: &Path, pid: u32) -> Result<(), Error> {
+    let (unit, began) = (unit(program, pid), Instant::now());
+    loop {
+        match ask(program, &unit, pid).await {
+            // What was asked for before the connection broke has been heard.
+            Err(_) if group::of_process_in(&unit, pid).is_some() => return Ok(()),
+            Err(error) if error.is_about_the_connection() && began.elapsed() < PATIENCE => {}
+            placed => return placed,
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn ask(program: &Path, unit: &str, pid: u32) -> Result<(), Error> {
     let link = Bus::new(Place::system()).connect().await?;
     // In a namespace of its own systemd would take the number for another process's.
     if !link.shares_process_ids().await? {
         return Ok(());
     }
-    let unit = unit(program, pid);
-    let mut watched = Watched::before_start(link.clone(), &unit).await?;
+    let mut watched = Watched::before_start(link.clone(), unit).await?;
     let properties = [
         ("PIDs", Variant::from(vec![pid])),
         ("Description", Variant::from(program.display().to_string())),
@@ -70,9 +87,9 @@ async fn ask(program: &Path, pid: u32) -> Result<(), Error> {
         ("CollectMode", Variant::from("inactive-or-failed")),
         ("AddRef", Variant::from(true)),
     ];
-    link.manager().await?.start_transient_unit(&unit, "fail", &properties, &[]).await?;
+    link.manager().await?.start_transient_unit(unit, "fail", &properties, &[]).await?;
     watched.until(|state| state.standing != Standing::Starting).await?;
-    match group::of_process_in(&unit, pid) {
+    match group::of_process_in(unit, pid) {
         Some(_) => Ok(()),
         None => Err(Error::Other(format!("systemd did not put process {pid} into {unit}"))),
     }

@@ -168,7 +168,8 @@ def facts():
         "nice": os.nice(0),
         "umask": os.umask(0),
         "writable": {path: writable(path) for path in ("/usr", "/etc", "/var", "/tmp", "/run", "/srv", "/sys")},
-        "devices": {path: opens(path, os.O_RDWR) for path in ("/dev/null", "/dev/full", "/dev/tty", "/dev/ptmx")},
+        # Not /dev/ptmx: it is the terminal of another sample, and systemd gives a terminal to its service's user.
+        "devices": {path: opens(path, os.O_RDWR) for path in ("/dev/null", "/dev/full", "/dev/tty", "/dev/zero")},
         "tmp": temporary("/tmp"),
         "capabilities": {key: status[key] for key in ("CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")},
         "credentials": credentials(),
