@@ -8,7 +8,7 @@
 
 mod outage;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
@@ -25,6 +25,8 @@ use crate::systemd::{Bus, Error, Link, Place, folder, guard, systemctl};
 
 /// How long the bus may take to let us in. systemctl needs none.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long systemd may be away before it counts as gone.
+const AWAY: Duration = Duration::from_secs(5);
 /// Without a bus it takes looking again and again: how soon, and how seldom at last.
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -158,11 +160,28 @@ pub async fn stop_generations(bus: &Bus, unit: &str) -> Vec<String> {
 /// # Errors
 /// If systemd can't be asked.
 pub async fn have_stopped(bus: &Bus, units: &[String]) -> Result<(), Error> {
-    let link = link(bus).await?;
     for unit in units {
-        Watched::now(link.clone(), unit).await?.until(|state| state.standing == Standing::Dead).await?;
+        until(bus, unit, |state| state.standing == Standing::Dead).await?;
     }
     Ok(())
+}
+
+/// Returns when the unit is in a state like this. A systemd that is away, to execute itself anew, say, is asked again for a
+/// while.
+async fn until(bus: &Bus, unit: &str, like: impl Fn(&State) -> bool) -> Result<(), Error> {
+    let mut away_since = Instant::now();
+    loop {
+        let reached = async {
+            let mut watched = Watched::now(link(bus).await?, unit).await?;
+            let reached = watched.until(&like).await;
+            away_since = Instant::now();
+            reached
+        };
+        match reached.await {
+            Err(error) if error.is_about_the_connection() && away_since.elapsed() < AWAY => bus.pause().await,
+            reached => return reached.map(drop),
+        }
+    }
 }
 
 async fn stop_by_bus(bus: &Bus, units: &[String]) -> Result<(), Error> {
@@ -173,8 +192,7 @@ async fn stop_by_bus(bus: &Bus, units: &[String]) -> Result<(), Error> {
     for unit in units {
         // From then on nobody takes it for one that serves.
         let begun = |state: &State| matches!(state.standing, Standing::Deactivating | Standing::Dead);
-        let mut watched = Watched::now(link.clone(), unit).await?;
-        if let Ok(lost) = timeout(PATIENCE, watched.until(begun)).await {
+        if let Ok(lost) = timeout(PATIENCE, until(bus, unit, begun)).await {
             lost?;
         }
     }

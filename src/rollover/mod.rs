@@ -23,7 +23,8 @@
 //! number of times.
 //!
 //! A stop that is meant for both should reach both: systemd and a terminal see to that as long as they are in one unit,
-//! `kill` with one process id doesn't. A predecessor that somebody else ends while its successor starts is gone, so that [`Options::wait`] returns.
+//! `kill` with one process id doesn't. A predecessor that somebody else ends while its successor starts is gone, so that
+//! [`Options::wait`] returns.
 //!
 //! # Under systemd
 //!
@@ -32,8 +33,9 @@
 //! has to be told, which takes `Type=notify`, `Type=notify-reload` or `NotifyAccess=main`: without it
 //! [`Rollover::restart`] refuses. A successor that is killed just then, when systemd knows it and it has not asked yet, is
 //! made up for only with `NotifyAccess=all`: else systemd hears none but the dead one, and until the service is started
-//! anew it runs on without a main process that systemd knows. One that hangs just then is waited for without an end. Whether a process is the main process is known from `SYSTEMD_EXEC_PID`
-//! (systemd.exec(5)), and of a successor from its predecessor.
+//! anew it runs on without a main process that systemd knows. One that hangs just then is waited for without an end.
+//! Whether a process is the main process is known from `SYSTEMD_EXEC_PID` (systemd.exec(5)), and of a successor from its
+//! predecessor.
 //!
 //! The successor of a program that was started from a login session, by root, is a transient unit of its own: before it takes
 //! over, systemd puts it into a scope (systemd.scope(5)) that has the name of its program and its process id,

@@ -24,11 +24,7 @@ pub fn find(program: &str, folders: impl IntoIterator<Item = PathBuf>) -> Result
     }
 }
 
-/// Whether this is a file that can be executed.
-///
-/// # Errors
-/// Says why it can't.
-pub fn executable(path: &Path) -> Result<()> {
+fn executable(path: &Path) -> Result<()> {
     let shown = path.display();
     let metadata = std::fs::metadata(path).with_context(|| format!("the command {shown} can't be executed"))?;
     ensure!(metadata.is_file(), "the command {shown} is not a file");

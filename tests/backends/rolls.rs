@@ -4,7 +4,7 @@ use nix::sys::signal::Signal::{self, SIGHUP, SIGTERM};
 
 use crate::harness::Running;
 use crate::in_every_way;
-use crate::ways::Start;
+use crate::ways::{Generations, Start};
 
 in_every_way! {
     the_new_one_is_up_before_the_old_one_goes
@@ -103,9 +103,14 @@ fn command_gone(test: &str, start: Start, strategy: &str) {
     std::fs::rename(&program, &aside).expect("aside");
     running.send(SIGHUP);
     let why = running.err.expect("Roll failed");
-    let refused = format!("{} was not started: the command ", running.name(2));
-    let reason = "program can't be executed: No such file or directory (os error 2)";
-    assert!(why.contains(&refused) && why.contains(reason), "{why}");
+    let command = match start.generations {
+        // It is systemd's to execute, which knows nothing of the caller's directory.
+        Generations::Services => running.inner().join("program"),
+        Generations::Processes | Generations::Scopes => "./program".into(),
+    };
+    let reason = "can't be executed: No such file or directory (os error 2)";
+    let reason = format!("{} was not started: the command {} {reason}", running.name(2), command.display());
+    assert!(why.contains(&reason), "{why}");
     assert!(!running.out.so_far().iter().any(|line| line.contains("down")), "it serves on");
     std::fs::rename(&aside, &program).expect("back");
     running.roll(3);

@@ -312,6 +312,7 @@ fn a_bus_without_a_free_connection(machine: &Machine) {
     machine.ok("systemctl start web && systemctl stop web");
     nothing_is_left(machine);
 }
+
 /// A systemd that executes itself anew leaves the bus, and asks only once to be let in again.
 fn systemd_is_not_let_back_to_the_bus(machine: &Machine) {
     machine.unit("web.service", &wrapper("--settle=0", "ready run"));

@@ -11,6 +11,7 @@ on_each_systemd!(
     no_request_and_no_signal_is_lost,
     a_stop_at_that_very_moment_is_a_stop,
     a_stop_at_that_very_moment_waits_for_what_takes_its_time,
+    a_stop_at_that_very_moment_outlasts_a_systemd_that_executes_itself_anew,
     a_reload_at_that_very_moment_is_told_the_truth,
     a_reload_at_that_very_moment_that_fails_is_told_so,
 );
@@ -149,10 +150,14 @@ fn a_stop_at_that_very_moment_is_a_stop(machine: &Machine) {
     nothing_is_left(machine);
 }
 
-/// While procroll is executed anew the one that served dies, and then somebody reloads.
-fn a_stop_at_that_very_moment_waits_for_what_takes_its_time(machine: &Machine) {
+/// Takes a second and more to stop.
+fn slow(machine: &Machine) {
     let slow = "/bin/sh -c 'trap \"sleep 1; exit 0\" TERM; systemd-notify --ready; while :; do sleep 0.1; done'";
     machine.unit("web.service", &wrapper("--settle=0 -p NotifyAccess=all", "").replace("/usr/bin/payload ", slow));
+}
+
+fn a_stop_at_that_very_moment_waits_for_what_takes_its_time(machine: &Machine) {
+    slow(machine);
     for _ in 0..5 {
         machine.ok("systemctl start web");
         machine.ok("systemctl kill --kill-whom=main --signal=RTMIN+25 web; systemctl stop web");
@@ -163,6 +168,30 @@ fn a_stop_at_that_very_moment_waits_for_what_takes_its_time(machine: &Machine) {
     }
 }
 
+fn a_stop_at_that_very_moment_outlasts_a_systemd_that_executes_itself_anew(machine: &Machine) {
+    slow(machine);
+    for _ in 0..5 {
+        machine.ok("systemctl start web");
+        machine.ok("systemctl kill --kill-whom=main --signal=RTMIN+25 web; systemctl stop --no-block web");
+        machine.wait_for("the stop to begin", || {
+            (machine.run("systemctl is-active web@1").stdout != "active").then_some(())
+        });
+        machine.run("systemctl daemon-reexec");
+        // systemctl may lose systemd meanwhile. Both in one answer: first the wrapper.
+        let shown = machine.wait_for("it to end", || {
+            let shown = machine.run("systemctl show --property=ActiveState --value web web@1").stdout;
+            shown.starts_with("inactive").then_some(shown)
+        });
+        assert!(
+            !shown.contains("deactivating"),
+            "it still stops: {shown}\n{}",
+            machine.ok("journalctl -o short-precise --no-pager -n 60")
+        );
+        nothing_is_left(machine);
+    }
+}
+
+/// While procroll is executed anew the one that served dies, and then somebody reloads.
 fn a_reload_while_nobody_serves_any_more_ends_with_its_roll(machine: &Machine) {
     machine.unit("web.service", &wrapper("--settle=0", "ready run"));
     machine.ok("systemctl start web");

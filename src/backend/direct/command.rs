@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 
 use super::keeper::Program;
 use super::wire::Step;
@@ -89,16 +90,17 @@ pub fn directory(settings: &Direct) -> Option<PathBuf> {
 /// Refuses a program that is plainly not there, or not to be executed, before anything is stopped for it.
 ///
 /// # Errors
-/// As [`refusal`] has it, as far as that shows.
-pub fn look(program: &Program) -> Result<(), Fatal> {
-    let path = |word: &CString| PathBuf::from(OsStr::from_bytes(word.to_bytes()));
-    let mut file = path(&program.path);
-    if let Some(directory) = program.directory.as_ref().map(path) {
-        let refused = || format!("its directory {} can't be entered", directory.display());
-        fs::metadata(&directory).with_context(refused).or_exit(ExitStatus::Usage)?;
-        file = directory.join(file);
+/// What would be said had it been tried, as far as that shows.
+pub fn look(settings: &Direct, directory: Option<&Path>, program: &Program) -> Result<(), Refusal> {
+    let refused = |step, error: Errno| refusal(settings, directory, step, error as i32);
+    let path = Path::new(OsStr::from_bytes(program.path.to_bytes()));
+    let file = directory.unwrap_or(Path::new("")).join(path);
+    if let Some(directory) = directory {
+        access(directory, AccessFlags::X_OK).map_err(|error| refused(Step::Directory, error))?;
     }
-    program::executable(&file).or_exit(ExitStatus::CommandNotFound)
+    let found = access(&file, AccessFlags::X_OK);
+    let found = found.and_then(|()| if file.is_dir() { Err(Errno::EACCES) } else { Ok(()) });
+    found.map_err(|error| refused(Step::Execute, error))
 }
 
 /// Why a program was not executed.

@@ -198,12 +198,16 @@ impl DirectBackend {
 
     /// Looks for the program, as far as that can be done without starting it.
     fn prepare(&mut self, generation: Generation) {
-        match self.program(generation).and_then(|program| command::look(&program)) {
+        let program = match self.program(generation) {
+            Ok(program) => program,
+            Err(fatal) => return self.refuse(generation, &fatal),
+        };
+        match command::look(&self.settings, self.directory.as_deref(), &program) {
             Ok(()) => {
                 self.prepared.insert(generation);
                 self.tell(Event::Prepared { generation, pace: self.settings.pace });
             }
-            Err(fatal) => self.refuse(generation, &fatal),
+            Err(refusal) => self.tell(Event::Refused(generation, refusal)),
         }
     }
 
