@@ -105,9 +105,10 @@ fn one_that_asks_late_takes_over() {
     let mut program = Running::start("one_that_asks_late_takes_over", &["start=3000"]);
     let old = program.pid();
     let asks = "time.sleep(1.8)\nchannel.send(b'asks')\nassert channel.recv(64) == b'go'\ntime.sleep(1.8)\n";
-    let takes_over =
-        "os.kill(os.getppid(), signal.SIGINT)\nchannel.send(b'asked')\nprint(os.getpid(), 'waited', flush=True)\n";
-    program.replace(&format!("{SPEAK}import time\n{asks}{takes_over}signal.pause()\n"));
+    // As the real one it waits until its predecessor is gone, so that what both print has one order.
+    let takes_over = "old = os.pidfd_open(os.getppid())\nos.kill(os.getppid(), signal.SIGINT)\n\
+        channel.send(b'asked')\nselect.select([old], [], [])\nprint(os.getpid(), 'waited', flush=True)\n";
+    program.replace(&format!("{SPEAK}import select, time\n{asks}{takes_over}signal.pause()\n"));
     program.send(Signal::SIGHUP);
     program.expect(&format!("{old} succeeded"));
     let new = program.waited();
