@@ -2,7 +2,8 @@
 //! them. After each, what procroll promises is looked at from outside: units, processes, files, answers.
 //!
 //! `PROCROLL_FAULTS=1000 PROCROLL_SEED=7 cargo test --test systemd -- --nocapture faults::` tries more of them, and
-//! others. Each systemd has a table at the end. A breach tells the seed, and what was done last as scripts of a shell.
+//! others. Each systemd has a table, at the end or at a breach, which also tells the seed, and what was done last as scripts
+//! of a shell.
 //!
 //! [`kinds`] is what may go wrong and [`payloads`] what is rolled to, both to be added to; [`world`] is the machine and
 //! what is seen of it, [`clients`] who asks the service, and [`checks`] what has to hold.
@@ -17,7 +18,7 @@ use std::env;
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use crate::machine::{Answers, Machine};
+use crate::machine::{Answers, Machine, SUITES};
 use clients::Clients;
 use kinds::{Excuse, FAULTS, Fault};
 use payloads::{BROKEN, GOOD, Payload};
@@ -25,8 +26,9 @@ use world::{Seen, World};
 
 on_each_systemd!(a_service_comes_through_faults);
 
-/// How many a run of all tests tries.
+/// How many a run of all tests tries on each systemd: on all of them together, each kind.
 const FEW: u64 = 20;
+const _: () = assert!(FAULTS.len() <= FEW as usize * SUITES.len());
 
 /// How long a step takes at the most before a fault begins or the reload is asked for, in milliseconds: a roll takes
 /// about that long.
@@ -37,13 +39,14 @@ const LASTS: u64 = 1200;
 
 fn a_service_comes_through_faults(machine: &Machine) {
     let number = |name: &str| env::var(name).ok().map(|value| value.parse::<u64>().expect(name));
-    let seed = number("PROCROLL_SEED").unwrap_or(1);
+    let version = SUITES.iter().position(|suite| suite.version == machine.suite.version).expect("one of them");
+    let seed = number("PROCROLL_SEED").unwrap_or(version as u64);
     let count = number("PROCROLL_FAULTS").unwrap_or(FEW);
     let mut run = Run::begin(machine, seed);
     while run.tries.iter().sum::<u64>() < count {
         run.step();
     }
-    println!("{}", run.table());
+    println!("{}", run.table(&[]));
 }
 
 /// Numbers that look like chance and are the same for the same seed: xorshift64.
@@ -51,7 +54,7 @@ struct Chance(u64);
 
 impl Chance {
     fn from(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     fn below(&mut self, limit: u64) -> u64 {
@@ -66,6 +69,37 @@ impl Chance {
     }
 }
 
+/// All kinds in an order of chance, and then again in another one.
+struct Bag {
+    chance: Chance,
+    kinds: Vec<&'static Fault>,
+}
+
+impl Bag {
+    /// Neighbouring seeds, as many as there are systemds, share an order and begin at different places of it.
+    fn from(seed: u64) -> Self {
+        let versions = SUITES.len() as u64;
+        let mut bag = Self { chance: Chance::from(seed / versions), kinds: Vec::new() };
+        bag.fill();
+        bag.kinds.rotate_right(FAULTS.len().div_ceil(SUITES.len()) * (seed % versions) as usize % FAULTS.len());
+        bag
+    }
+
+    fn fill(&mut self) {
+        self.kinds = FAULTS.iter().collect();
+        for left in (1..FAULTS.len()).rev() {
+            self.kinds.swap(left, self.chance.below(left as u64 + 1) as usize);
+        }
+    }
+
+    fn take(&mut self) -> &'static Fault {
+        if self.kinds.is_empty() {
+            self.fill();
+        }
+        self.kinds.pop().expect("it was filled")
+    }
+}
+
 /// One step: the service is to roll, or not, and meanwhile something goes wrong.
 pub struct Step {
     /// What it is rolled to; nothing is asked for if there is none.
@@ -75,15 +109,15 @@ pub struct Step {
 }
 
 impl Step {
-    fn draw(chance: &mut Chance) -> Self {
-        let roll = match chance.below(6) {
-            0 => None,
-            1 | 2 => Some(chance.one(BROKEN)),
-            _ => Some(chance.one(GOOD)),
-        };
+    fn draw(chance: &mut Chance, bag: &mut Bag) -> Self {
+        let faults = (0..=chance.below(3) / 2).map(|_| bag.take()).collect();
+        let mut step = Self { roll: None, faults };
         loop {
-            let faults = (0..=chance.below(3) / 2).map(|_| chance.one(FAULTS)).collect();
-            let step = Self { roll, faults };
+            step.roll = match chance.below(6) {
+                0 => None,
+                1 | 2 => Some(chance.one(BROKEN)),
+                _ => Some(chance.one(GOOD)),
+            };
             // With a unit that does not work nothing could serve.
             if !step.is_broken() || !step.may(Excuse::Ends) {
                 return step;
@@ -105,12 +139,15 @@ pub struct Run<'a> {
     world: World<'a>,
     clients: Clients,
     chance: Chance,
+    bag: Bag,
     seed: u64,
     began: Instant,
     first: Seen,
     now: Seen,
     /// How often each of [`FAULTS`] has been tried.
     tries: Vec<u64>,
+    /// Those of the step that is under way.
+    tried: Vec<&'static Fault>,
     /// The scripts of the steps so far.
     done: Vec<String>,
     answers: Answers,
@@ -127,11 +164,13 @@ impl<'a> Run<'a> {
             world,
             clients,
             chance: Chance::from(seed),
+            bag: Bag::from(seed),
             seed,
             began: Instant::now(),
             now: first.clone(),
             first,
             tries: vec![0; FAULTS.len()],
+            tried: Vec::new(),
             done: Vec::new(),
             answers: Answers::default(),
             most_memory: 0,
@@ -139,7 +178,12 @@ impl<'a> Run<'a> {
     }
 
     fn step(&mut self) {
-        let step = Step::draw(&mut self.chance);
+        let step = Step::draw(&mut self.chance, &mut self.bag);
+        self.tried.clone_from(&step.faults);
+        for fault in &step.faults {
+            let kind = FAULTS.iter().position(|one| one == *fault).expect("one of them");
+            self.tries[kind] += 1;
+        }
         let before = self.now.clone();
         let payload_before = self.world.payload;
         if let Some(payload) = step.roll {
@@ -172,10 +216,6 @@ impl<'a> Run<'a> {
         self.answers_are_as_they_should_be(&step, &before, &after);
         self.nothing_is_left_over(&after);
         self.now = after;
-        for fault in &step.faults {
-            let kind = FAULTS.iter().position(|one| one == *fault).expect("one of them");
-            self.tries[kind] += 1;
-        }
     }
 
     /// What the shell does of a step: all of it at once, each at its time.
@@ -208,6 +248,7 @@ impl<'a> Run<'a> {
         let last = self.done[self.done.len().saturating_sub(3)..].join("\n");
         let version = self.world.machine.suite.version;
         let steps = self.done.len();
+        println!("{}", self.table(&self.tried));
         panic!("{what}\nSeed {}, step {steps} on {version}. The last ones:\n{last}\n{}", self.seed, self.world.story())
     }
 
@@ -217,13 +258,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// A line for each fault, in the same order for each systemd.
-    fn table(&self) -> String {
+    /// A line for each fault, in the same order for each systemd. The run ends with its first breach, at the last of some.
+    fn table(&self, breached: &[&Fault]) -> String {
         let last = &self.now;
         let version = self.world.machine.suite.version;
         let mut table = format!("{version} {:<46} tries breaches\n", format!("fault (seed {})", self.seed));
         for (fault, tries) in FAULTS.iter().zip(&self.tries) {
-            let _ = writeln!(table, "{version} {:<46} {tries:>5} {:>8}", fault.name, 0);
+            let _ =
+                writeln!(table, "{version} {:<46} {tries:>5} {:>8}", fault.name, u8::from(breached.contains(&fault)));
         }
         let (faults, minutes) = (self.tries.iter().sum::<u64>(), self.began.elapsed().as_secs_f64() / 60.0);
         let Answers { answered, refused, reset, unanswered } = self.answers;
