@@ -59,6 +59,22 @@ impl Run<'_> {
         rolled
     }
 
+    /// Whoever was told of a success is served by a generation that is newer than the one that served when they asked.
+    pub(super) fn the_crowd_was_told_the_truth(&mut self, step: &Step, said: &[String], after: &Seen) {
+        // Then numbers may begin anew, and a reload may be one with a start.
+        if step.may(Ends) || step.may(Stops) || step.may(Crashes) {
+            return;
+        }
+        for told in said.iter().filter_map(|line| line.strip_prefix("told ")) {
+            let truth = match told.split_once(' ').map(|(status, served)| (status, served.parse::<u32>())) {
+                Some(("0", Ok(served))) => !step.is_broken() && served < after.number(),
+                Some((_, Ok(_))) => step.is_broken() || step.may(Fails),
+                _ => false,
+            };
+            self.hold(truth, &format!("one of a crowd was told {told}\n{after:?}"));
+        }
+    }
+
     /// None is lost but those that a process had accepted which was killed.
     pub(super) fn answers_are_as_they_should_be(&mut self, step: &Step, before: &Seen, after: &Seen) {
         let (answers, marks, last) = self.clients.count();

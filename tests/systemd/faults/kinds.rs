@@ -55,6 +55,32 @@ untake() {
         sleep 0.1
     done
 }
+other_bus() {
+    systemctl stop dbus.socket dbus.service
+    [ -e /etc/systemd/system/dbus.service ] && other=disable || other=enable
+    systemctl "$other" --quiet dbus-broker
+    until systemctl start dbus.socket dbus.service; do sleep 0.1; done
+}
+# Cancels the job of the reload that somebody has asked for, or is about to.
+cancel() {
+    for _ in $(seq 50); do
+        job=$(systemctl list-jobs --no-legend | awk '$2 == "web.service" && $3 == "reload" { print $1 }')
+        if [ -n "$job" ]; then systemctl cancel "$job"; break; fi
+        sleep 0.02
+    done
+}
+# Runs something as if a generation did.
+within() {
+    group=/sys/fs/cgroup/system.slice/system-web.slice/$1.service; shift
+    NOTIFY_SOCKET=/run/systemd/notify sh -c "echo \$\$ >$group/cgroup.procs && exec $*"
+}
+# As its own watchdog does when a main process has not been heard of for too long.
+watchdog() { NOTIFY_SOCKET=/run/systemd/notify systemd-notify --pid="$1" WATCHDOG=trigger; }
+# Tells what came of it, and who served when it was asked for or before.
+reload() {
+    served=$(systemctl show --property=StatusText --value web | sed -n 's/^web@\([0-9]*\)\.service.* serves.*/\1/p')
+    systemctl reload web; echo "told $? ${served:-0}"
+}
 repeat() { count=$1; shift; while [ "$count" != 0 ]; do "$@"; count=$((count - 1)); done; }
 "#;
 
@@ -95,14 +121,27 @@ pub const FAULTS: &[Fault] = &[
         "crowd LASTS; until busctl status org.freedesktop.systemd1 >/dev/null; do kill -USR1 1; sleep 0.2; done",
         &[Fails],
     ),
+    fault(
+        "the bus stopped by SIGSTOP",
+        "systemctl kill --signal=STOP dbus.service; sleep 1; sleep LASTS; \
+         for _ in $(seq 30); do systemctl kill --signal=CONT dbus.service && break; sleep 0.1; done",
+        &[Fails],
+    ),
+    fault("dbus-broker for dbus-daemon, or back", "other_bus", &[Fails]),
     // Crowds.
-    fault("five reloads at once", "for _ in 1 2 3 4 5; do systemctl reload web & done; wait", &[Rolls]),
-    fault("a hundred reloads at once", "for _ in $(seq 100); do systemctl reload web & done; wait", &[Rolls]),
+    fault("five reloads at once", "for _ in 1 2 3 4 5; do reload & done; wait", &[Rolls]),
+    fault("a hundred reloads at once", "for _ in $(seq 100); do reload & done; wait", &[Rolls]),
     fault("ten HUPs", "repeat 10 kill -HUP $procroll", &[Rolls]),
+    fault("the reload canceled", "cancel", &[Fails]),
     fault("300 HUPs", "repeat 300 kill -HUP $procroll", &[Rolls]),
     // procroll.
     fault("procroll executed anew", "signal RTMIN+25", &[]),
     fault("procroll executed anew three times", "repeat 3 signal RTMIN+25", &[]),
+    fault(
+        "procroll replaced, and executed anew",
+        "cp /usr/bin/procroll /usr/bin/procroll.new; mv /usr/bin/procroll.new /usr/bin/procroll; signal RTMIN+25",
+        &[],
+    ),
     fault(
         "procroll stopped by SIGSTOP",
         // systemd may be executing itself anew, and then hears nothing.
@@ -126,6 +165,7 @@ pub const FAULTS: &[Fault] = &[
     ),
     // The candidate, which may serve by then.
     fault("the candidate killed", "systemctl kill --signal=KILL $(new)", &[Kills, Ends, Fails]),
+    fault("the candidate killed for its memory", "within $(new) payload oom", &[Kills, Ends, Fails]),
     fault("the candidate terminated", "terminate $(main $(new))", &[Ends, Fails]),
     fault("the candidate stopped", "systemctl stop $(new)", &[Ends, Fails]),
     // Here and below: what is told to stop while it starts may not hear that, serves on, and is killed in the end.
@@ -138,6 +178,9 @@ pub const FAULTS: &[Fault] = &[
     // The one that serves, at first.
     fault("the serving one killed", "systemctl kill --signal=KILL $(old)", &[Kills, Ends, Fails]),
     fault("the serving one's main process killed", "kill -KILL $serving", &[Kills, Ends, Fails]),
+    fault("the serving one killed for its memory", "within $(old) payload oom", &[Kills, Ends, Fails]),
+    fault("the serving one killed by its watchdog", "watchdog $serving", &[Kills, Ends, Fails]),
+    fault("megabytes of notifications", "within $(old) payload flood LASTS", &[]),
     fault("the serving one terminated", "terminate $serving", &[Ends, Fails]),
     fault("the serving one stopped", "systemctl stop $(old)", &[Ends, Fails]),
     fault("the serving one restarted", "systemctl restart $(old)", &[Kills, Ends, Fails]),

@@ -212,6 +212,7 @@ impl<'a> Run<'a> {
             self.world.write_again(payload_before, before.mark);
         }
         let after = self.settled();
+        self.the_crowd_was_told_the_truth(&step, &said, &after);
         let after = self.the_service_is_as_it_should_be(&step, succeeded, &before, after);
         self.answers_are_as_they_should_be(&step, &before, &after);
         self.nothing_is_left_over(&after);

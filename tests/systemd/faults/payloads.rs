@@ -26,7 +26,11 @@ impl Payload {
 
 /// Those that work.
 pub const GOOD: &[Payload] = &[
-    Payload { name: "gunicorn", options: "--settle=200ms --ready-timeout=30s", command: "/usr/bin/gunicorn app:app" },
+    Payload {
+        name: "gunicorn",
+        options: "--settle=200ms --ready-timeout=30s -p NotifyAccess=all",
+        command: "/usr/bin/gunicorn app:app",
+    },
     Payload {
         name: "gunicorn once more",
         options: "--settle=0 --ready-timeout=30s",
@@ -80,6 +84,11 @@ pub const BROKEN: &[Payload] = &[
         name: "that is ready and dead at once",
         options: "--settle=2s",
         command: "/usr/bin/payload ready exit 3",
+    },
+    Payload {
+        name: "that is ready and does not notify its watchdog",
+        options: "--settle=3s -p WatchdogSec=300ms -p LimitCORE=0",
+        command: "/usr/bin/payload ready run",
     },
     Payload {
         name: "that is ready and dead a while later",

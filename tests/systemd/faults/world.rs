@@ -60,7 +60,7 @@ impl<'a> World<'a> {
         machine.write("/etc/systemd/system/web.socket", SOCKET);
         machine.write("/srv/app/troubled.py", TROUBLED);
         // It is restarted more often than systemd would put up with.
-        for bus in ["dbus.service.d", "dbus.socket.d"] {
+        for bus in ["dbus.service.d", "dbus-broker.service.d", "dbus.socket.d"] {
             machine.write(&format!("/etc/systemd/system/{bus}/limit.conf"), "[Unit]\nStartLimitIntervalSec=0\n");
         }
         machine.install("/usr/bin/crowd", include_str!("crowd.py"));
