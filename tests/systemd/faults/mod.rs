@@ -110,7 +110,8 @@ pub struct Step {
 
 impl Step {
     fn draw(chance: &mut Chance, bag: &mut Bag) -> Self {
-        let faults = (0..=chance.below(3) / 2).map(|_| bag.take()).collect();
+        let mut faults: Vec<_> = (0..=chance.below(3) / 2).map(|_| bag.take()).collect();
+        faults.dedup();
         let mut step = Self { roll: None, faults };
         loop {
             step.roll = match chance.below(6) {
@@ -118,8 +119,9 @@ impl Step {
                 1 | 2 => Some(chance.one(BROKEN)),
                 _ => Some(chance.one(GOOD)),
             };
-            // With a unit that does not work nothing could serve.
-            if !step.is_broken() || !step.may(Excuse::Ends) {
+            // With a unit that does not work nothing could serve, and what waits for that would wait until it is put back.
+            let waits = [Excuse::Starts, Excuse::Stops, Excuse::Rolls].iter().any(|excuse| step.may(*excuse));
+            if !(step.leaves_nothing() && waits) {
                 return step;
             }
         }
@@ -127,6 +129,11 @@ impl Step {
 
     fn is_broken(&self) -> bool {
         self.roll.is_some_and(|payload| BROKEN.contains(payload))
+    }
+
+    /// Whether nothing can serve until the unit is put back.
+    fn leaves_nothing(&self) -> bool {
+        self.is_broken() && self.may(Excuse::Ends)
     }
 
     fn may(&self, excuse: Excuse) -> bool {
@@ -195,8 +202,7 @@ impl<'a> Run<'a> {
             // They would start it anew by its socket.
             self.clients.pause();
         }
-        let said = self.world.shell.run(&script).unwrap_or_else(|| self.breach("the step does not end"));
-        let succeeded = said.iter().find_map(|line| line.strip_prefix("reload ")).map(|status| status == "0");
+        let mut said = self.run(&script);
         if step.may(Excuse::Stops) {
             if !step.may(Excuse::Starts) {
                 self.nothing_is_left(&step);
@@ -206,11 +212,16 @@ impl<'a> Run<'a> {
             }
             self.world.shell.run("systemctl start web");
             self.clients.resume();
+        } else if step.leaves_nothing() {
+            said.extend(self.world.write_again(payload_before, before.mark));
+            // A reload that was asked for may have waited for this.
+            said.extend(self.run("systemctl start web; wait"));
         } else if step.is_broken() {
             // Whatever was asked for of it is over, and nothing else may come of it.
             self.settled();
             self.world.write_again(payload_before, before.mark);
         }
+        let succeeded = said.iter().find_map(|line| line.strip_prefix("reload ")).map(|status| status == "0");
         let after = self.settled();
         self.the_crowd_was_told_the_truth(&step, &said, &after);
         let after = self.the_service_is_as_it_should_be(&step, succeeded, &before, after);
@@ -219,24 +230,29 @@ impl<'a> Run<'a> {
         self.now = after;
     }
 
+    fn run(&mut self, script: &str) -> Vec<String> {
+        self.world.shell.run(script).unwrap_or_else(|| self.breach("the step does not end"))
+    }
+
     /// What the shell does of a step: all of it at once, each at its time.
     fn script(&mut self, step: &Step, before: &Seen) -> String {
         let mut script = String::new();
         let _ = writeln!(script, "# from {} (main PID {}) with mark {}", before.unit, before.pid, before.mark);
-        let _ = writeln!(script, "number={} serving={} procroll={}", before.number(), before.pid, before.procroll);
-        let mut at = |line: &str, comment: &str, chance: &mut Chance| {
+        let _ =
+            writeln!(script, "number={} serving={} procroll={} faults=", before.number(), before.pid, before.procroll);
+        let mut at = |line: &str, then: &str, comment: &str, chance: &mut Chance| {
             let seconds = |milliseconds: u64| milliseconds as f64 / 1000.0;
             let line = line.replace("LASTS", &seconds(chance.below(LASTS)).to_string());
-            let _ = writeln!(script, "(sleep {}; {line}) & # {comment}", seconds(chance.below(SPREAD)));
+            let _ = writeln!(script, "(sleep {}; {line}) &{then} # {comment}", seconds(chance.below(SPREAD)));
         };
         if let Some(payload) = step.roll {
             let comment = format!("to mark {}, {}", self.world.mark, payload.name);
-            at("systemctl reload web; echo reload $?", &comment, &mut self.chance);
+            at("systemctl reload web; echo reload $?", "", &comment, &mut self.chance);
         }
         for fault in &step.faults {
-            at(fault.script, fault.name, &mut self.chance);
+            at(fault.script, " faults=\"$faults $!\"", fault.name, &mut self.chance);
         }
-        script + "wait"
+        script + if step.leaves_nothing() { "wait $faults" } else { "wait" }
     }
 
     fn settled(&mut self) -> Seen {

@@ -75,11 +75,11 @@ impl<'a> World<'a> {
         self.write_again(payload, self.last);
     }
 
-    /// One that there was before.
-    pub fn write_again(&mut self, payload: &'static Payload, mark: u32) {
+    /// One that there was before. Gives what scripts that still run have said meanwhile.
+    pub fn write_again(&mut self, payload: &'static Payload, mark: u32) -> Vec<String> {
         (self.payload, self.mark) = (payload, mark);
         self.machine.write("/etc/systemd/system/web.service", &payload.unit(mark));
-        self.shell.run("systemctl daemon-reload");
+        self.shell.run("systemctl daemon-reload").unwrap_or_default()
     }
 
     /// Starts the service, and looks at what a procroll at rest takes.
