@@ -7,7 +7,7 @@ use std::process::Child;
 use crate::machine::Machine;
 use crate::restless::{signal, succeeds, wait_for_only, wait_for_status};
 use crate::stops::nothing_is_left;
-use crate::{with_lines, wrapper};
+use crate::{transient, with_lines, wrapper};
 
 on_each_systemd!(
     the_bus_may_be_restarted_at_any_time,
@@ -15,11 +15,12 @@ on_each_systemd!(
     taking_over_waits_for_the_bus,
     a_bus_that_restarts_while_procroll_takes_over,
     a_start_that_is_lost_with_the_bus_is_asked_for_again,
+    a_stop_before_a_start_is_answered_leaves_nothing,
     a_bus_without_a_free_connection,
     systemd_is_not_let_back_to_the_bus,
 );
 
-from_systemd_257!(a_crash_while_the_bus_is_down);
+from_systemd_257!(a_crash_while_the_bus_is_down, a_stop_while_a_start_hangs_with_the_bus_starts_nothing);
 
 const BUS_DOWN: &str = "systemctl stop dbus.socket dbus.service";
 const BUS_UP: &str = "systemctl start dbus.socket";
@@ -262,6 +263,41 @@ fn a_start_that_is_lost_with_the_bus_is_asked_for_again(machine: &Machine) {
     assert_eq!(machine.show("web", "MainPID"), procroll);
     machine.ok("systemctl stop web");
     nothing_is_left(machine);
+}
+
+fn a_stop_before_a_start_is_answered_leaves_nothing(machine: &Machine) {
+    lift_its_start_limit(machine);
+    stop_before_an_answer(machine, BUS_DOWN, BUS_UP);
+}
+
+/// What the bus has to pass on to systemd yet is not started after the stop. That takes a minute, until procroll believes that
+/// nobody will answer, so not all have to try it.
+fn a_stop_while_a_start_hangs_with_the_bus_starts_nothing(machine: &Machine) {
+    let hangs = "systemctl kill --signal=STOP dbus.service";
+    stop_before_an_answer(machine, hangs, "systemctl kill --signal=CONT dbus.service && busctl >/dev/null");
+}
+
+fn stop_before_an_answer(machine: &Machine, fault: &str, back: &str) {
+    machine.write("/run/catch", CATCH);
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    let procroll = machine.show("web", "MainPID");
+    let caught = (2..100).map(|generation| format!("web@{generation}.service")).find(|unit| {
+        machine.ok(&format!("python3 /run/catch {unit}.d {procroll}"));
+        let caught = machine.units(unit).is_empty();
+        if !caught {
+            machine.ok(&format!("kill -CONT {procroll}"));
+            wait_for_only(machine, unit);
+            wait_for_status(machine, " serves");
+        }
+        caught
+    });
+    let unit = caught.expect("one that is not started yet");
+    machine.ok(&format!("{fault} && kill -CONT {procroll} && systemctl stop web"));
+    assert!(!transient(machine).contains(&unit), "its files are gone");
+    machine.ok(back);
+    nothing_is_left(machine);
+    assert!(!machine.journal("").contains(&format!("Started {unit}")));
 }
 
 /// Until the child's input is dropped.

@@ -323,6 +323,15 @@ impl Backend for ServiceBackend {
     }
 
     async fn end(&mut self, exit: &Exit) {
+        // What was asked for may be heard yet, when procroll is gone: without its files it is no unit that can be started.
+        let unanswered = |unit: &Unit| *unit.asked.borrow() == Asked::Unanswered;
+        for (&generation, unit) in self.units.iter_mut().filter(|(_, unit)| unanswered(unit)) {
+            unit.task = JoinSet::new();
+            let unit = self.context.unit(generation);
+            if let Err(error) = folder::remove(&self.context.bus.place, &unit) {
+                log::warn_of(About::NotDone, &unit, format_args!("can't remove the files of {unit}: {error}"));
+            }
+        }
         if let (Exit::Stopped, Origin::Wrapper { guarded: true, name, .. }) = (exit, &self.context.origin) {
             clear::dismiss_guard(&self.context.bus, name).await;
         }
