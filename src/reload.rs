@@ -51,6 +51,10 @@ async fn by_job(link: &Link, unit: &str) -> Result<ExitStatus, Fatal> {
             let error = anyhow!("{unit} can't be reloaded: {why} See \"procroll check{manager} {unit}\"");
             Fatal { exit: ExitStatus::UnitRefused, error }
         }
+        error @ Error::Lost(_) => {
+            let error = anyhow!("{error}. See {}", place.systemctl(format!("status {unit}")));
+            Fatal { exit: ExitStatus::NoManager, error }
+        }
         other => other.into(),
     })?;
     let status = link.service(unit).await.or_exit(ExitStatus::Internal)?.status_text().await.unwrap_or_default();

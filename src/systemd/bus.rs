@@ -8,9 +8,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use zbus::Connection;
 use zbus::fdo::DBusProxy;
 use zbus::proxy::CacheProperties;
-use zbus::{Connection, Message, MessageStream};
 
 use super::manager::{JobProxy, ManagerProxy, ServiceProxy, SocketProxy, UnitProxy};
 use super::{Error, Place};
@@ -189,16 +189,4 @@ impl Link {
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
-}
-
-/// The next message that comes; none when the connection has ended.
-pub(super) async fn next(stream: &mut MessageStream) -> Option<zbus::Result<Message>> {
-    use futures_core::Stream;
-    std::future::poll_fn(|context| std::pin::Pin::new(&mut *stream).poll_next(context)).await
-}
-
-/// The bus compares a broadcast's sender with the rule, and systemd broadcasts. A message to this connection alone comes
-/// past the rule, and so from whoever likes to send one.
-pub(super) fn is_broadcast(signal: &Message) -> bool {
-    signal.header().destination().is_none()
 }

@@ -1,19 +1,14 @@
 //! The unit of one generation, as systemd sees it: what it does now, each change of that, how it ended.
 
-use std::future::poll_fn;
-use std::pin::Pin;
-use std::task::{Poll, ready};
-
-use futures_core::Stream;
 use nix::sys::signal::Signal::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use zbus::{DeserializeDict, MatchRule, Message, MessageStream, OwnedObjectPath, Type};
+use zbus::{DeserializeDict, Message, OwnedObjectPath, Type};
 
-use super::bus::is_broadcast;
 use super::group::{self, Group};
 use super::manager::unit_path;
 use super::pidfd::Pidfd;
+use super::words::Words;
 use super::{Error, Link};
 use crate::roll::{Death, Standing};
 
@@ -131,7 +126,7 @@ impl Watched {
     /// Watches the unit of this name, which is about to be started, with a reference: the first state is the one after
     /// that.
     pub async fn before_start(link: Link, name: &str) -> Result<Self, Error> {
-        let words = Words::of(&link, name).await?;
+        let words = changes(&link, name).await?;
         Ok(Self::reading(link, name, words, None))
     }
 
@@ -143,7 +138,7 @@ impl Watched {
         }
         // What changes while the questions are on their way is in the signals. systemd sends those to whoever holds a
         // reference to the unit, which also keeps it until it is known how it ended.
-        let words = Words::of(&link, name).await?;
+        let words = changes(&link, name).await?;
         let manager = link.manager().await?;
         match manager.ref_unit(name).await.map_err(Error::from) {
             Ok(()) => {}
@@ -289,63 +284,13 @@ pub fn invocation_id(id: [u8; 16]) -> String {
     id.iter().fold(String::new(), |id, byte| id + &format!("{byte:02x}"))
 }
 
+async fn changes(link: &Link, name: &str) -> Result<Words, Error> {
+    Words::about(link, unit_path(name), "org.freedesktop.DBus.Properties", "PropertiesChanged").await
+}
+
 /// The state that an answer to a question for it tells.
 fn present(reply: &Message, main_pid: u32) -> Option<State> {
     reply.body().deserialize::<Properties>().ok()?.state(main_pid)
-}
-
-/// What systemd says of one unit, for as long as all of it is heard.
-struct Words {
-    changes: MessageStream,
-    /// Who has systemd's name on the bus.
-    owners: MessageStream,
-}
-
-impl Words {
-    /// A match on all of systemd's signals would wake every procroll for every unit.
-    async fn of(link: &Link, name: &str) -> Result<Self, Error> {
-        let signal = || MatchRule::builder().msg_type(zbus::message::Type::Signal);
-        let changes = signal()
-            .sender(SYSTEMD)
-            .path(unit_path(name))
-            .interface("org.freedesktop.DBus.Properties")
-            .member("PropertiesChanged")
-            .build()?;
-        let owners = signal()
-            .sender("org.freedesktop.DBus")
-            .interface("org.freedesktop.DBus")
-            .member("NameOwnerChanged")
-            .add_arg(SYSTEMD)
-            .build()?;
-        let heard = |rule| MessageStream::for_match_rule(rule, link.connection(), None);
-        let (changes, owners) = tokio::try_join!(heard(changes), heard(owners))?;
-        Ok(Self { changes, owners })
-    }
-
-    /// The next change; none when the connection has ended, or when systemd has come back to the bus. It leaves it to execute
-    /// itself anew, and is not let in again at once where a crowd has all the connections.
-    async fn next(&mut self) -> Option<Message> {
-        poll_fn(|context| {
-            while let Poll::Ready(owner) = Pin::new(&mut self.owners).poll_next(context) {
-                if owner.and_then(Result::ok).is_none_or(|owner| has_arrived(&owner)) {
-                    return Poll::Ready(None);
-                }
-            }
-            loop {
-                match ready!(Pin::new(&mut self.changes).poll_next(context)) {
-                    Some(Ok(change)) if !is_broadcast(&change) => {}
-                    change => return Poll::Ready(change.and_then(Result::ok)),
-                }
-            }
-        })
-        .await
-    }
-}
-
-/// Whether somebody has the name now.
-fn has_arrived(owner: &Message) -> bool {
-    let changed = owner.body().deserialize::<(String, String, String)>();
-    is_broadcast(owner) && changed.is_ok_and(|(_, _, new)| !new.is_empty())
 }
 
 /// Reads `Result`, `ExecMainCode` (as waitid(2) has it) and `ExecMainStatus`.

@@ -1,4 +1,4 @@
-//! Talking to systemd: over the bus ([`bus`], [`manager`], [`generation`], [`wrapper`], [`guard`], [`job`], [`error`]),
+//! Talking to systemd: over the bus ([`bus`], [`manager`], [`generation`], [`wrapper`], [`guard`], [`job`], `words`, [`error`]),
 //! through the files it reads ([`place`] and [`folder`], in the file tree it has itself, [`mounts`]), and by its own programs
 //! ([`verify`], [`systemctl`]). [`pidfd`], [`group`] and [`program`] are what the kernel says of a process, of a unit's
 //! processes and of a file.
@@ -20,6 +20,7 @@ pub mod place;
 pub mod program;
 pub mod systemctl;
 pub mod verify;
+mod words;
 pub mod wrapper;
 
 pub use bus::{Bus, Link};

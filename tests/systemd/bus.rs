@@ -18,6 +18,7 @@ on_each_systemd!(
     a_stop_before_a_start_is_answered_leaves_nothing,
     a_bus_without_a_free_connection,
     systemd_is_not_let_back_to_the_bus,
+    a_reload_whose_end_goes_unheard_ends,
 );
 
 from_systemd_257!(a_crash_while_the_bus_is_down, a_stop_while_a_start_hangs_with_the_bus_starts_nothing);
@@ -373,5 +374,32 @@ fn systemd_is_not_let_back_to_the_bus(machine: &Machine) {
     wait_for_only(machine, "web@3.service");
     assert_eq!(machine.show("web", "MainPID"), procroll);
     machine.ok("systemctl stop web");
+    nothing_is_left(machine);
+}
+
+/// Whoever waits for it by `procroll reload` does not wait for ever, as one by `systemctl` doesn't.
+fn a_reload_whose_end_goes_unheard_ends(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    machine.unit("web.service", &wrapper("--settle=0", "say up wait /run/go ready run"));
+    let reload = machine.spawn(&["procroll", "reload", "web"]);
+    machine.wait_for("the new one", || (machine.output("web@2.service") == "up").then_some(()));
+    // That systemd is back is no reason to give up.
+    machine.ok("systemctl daemon-reexec");
+    let asks = "busctl status org.freedesktop.systemd1";
+    machine.wait_for("systemd on the bus", || (machine.run(asks).status == Some(0)).then_some(()));
+    let taker = take_connections(machine);
+    machine.run("for _ in 1 2 3 4 5 6; do systemctl daemon-reexec; done");
+    let job = machine.show("web", "Job");
+    assert_ne!(job, "");
+    machine.ok(&format!("systemctl cancel {job}"));
+    let _ = taker.wait_with_output();
+    assert_ne!(machine.run(asks).status, Some(0), "it is not on the bus");
+    machine.ok("kill -USR1 1");
+    let output = reload.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(172), "{said}");
+    assert!(said.contains("what became of the reload of web.service went unheard"), "{said}");
+    machine.ok("touch /run/go && systemctl stop web");
     nothing_is_left(machine);
 }

@@ -1,0 +1,74 @@
+//! What systemd says on the bus without being asked, for as long as all of it is heard.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Poll, ready};
+
+use futures_core::Stream;
+use zbus::{MatchRule, Message, MessageStream, ObjectPath};
+
+use super::{Error, Link};
+
+const SYSTEMD: &str = "org.freedesktop.systemd1";
+
+/// Signals of one kind about one object of systemd's.
+pub struct Words {
+    signals: MessageStream,
+    /// Who has systemd's name on the bus.
+    owners: MessageStream,
+}
+
+impl Words {
+    /// The signals `member` of `interface` about the object at this path. A match on all of systemd's would wake every procroll
+    /// for every unit.
+    pub async fn about(
+        link: &Link,
+        path: ObjectPath<'static>,
+        interface: &'static str,
+        member: &'static str,
+    ) -> Result<Self, Error> {
+        let signal = || MatchRule::builder().msg_type(zbus::message::Type::Signal);
+        let signals = signal().sender(SYSTEMD).path(path).interface(interface).member(member).build()?;
+        let owners = signal()
+            .sender("org.freedesktop.DBus")
+            .interface("org.freedesktop.DBus")
+            .member("NameOwnerChanged")
+            .add_arg(SYSTEMD)
+            .build()?;
+        let heard = |rule| MessageStream::for_match_rule(rule, link.connection(), None);
+        let (signals, owners) = tokio::try_join!(heard(signals), heard(owners))?;
+        Ok(Self { signals, owners })
+    }
+
+    /// The next signal; none when the connection has ended, or when systemd has come back to the bus: what it said meanwhile
+    /// nobody has heard. It leaves the bus to execute itself anew, and is not let in again at once where a crowd has all the
+    /// connections.
+    pub async fn next(&mut self) -> Option<Message> {
+        poll_fn(|context| {
+            while let Poll::Ready(owner) = Pin::new(&mut self.owners).poll_next(context) {
+                if owner.and_then(Result::ok).is_none_or(|owner| has_arrived(&owner)) {
+                    return Poll::Ready(None);
+                }
+            }
+            loop {
+                match ready!(Pin::new(&mut self.signals).poll_next(context)) {
+                    Some(Ok(signal)) if !is_broadcast(&signal) => {}
+                    signal => return Poll::Ready(signal.and_then(Result::ok)),
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Whether somebody has the name now.
+fn has_arrived(owner: &Message) -> bool {
+    let changed = owner.body().deserialize::<(String, String, String)>();
+    is_broadcast(owner) && changed.is_ok_and(|(_, _, new)| !new.is_empty())
+}
+
+/// The bus compares a broadcast's sender with the rule, and systemd broadcasts. A message to this connection alone comes
+/// past the rule, and so from whoever likes to send one.
+fn is_broadcast(signal: &Message) -> bool {
+    signal.header().destination().is_none()
+}
