@@ -212,6 +212,9 @@ impl Patience {
                 }
             }
             control::clear(&self.bus.place, unit);
+            if let Err(error) = folder::remove_scratch(&self.bus.place, unit) {
+                tracing::warn!("can't remove what was left of a start: {error}");
+            }
         }
         None
     }

@@ -3,7 +3,7 @@
 
 use super::nothing_is_left;
 use crate::machine::Machine;
-use crate::{with_lines, wrapper};
+use crate::{transient, with_lines, wrapper};
 
 on_each_systemd!(
     a_stop_is_a_stop_at_any_moment,
@@ -69,6 +69,18 @@ fn nothing_runs(machine: &Machine) {
     assert_eq!(machine.ok("systemctl list-jobs --no-legend"), "");
 }
 
+/// Where procroll could not clear away: units that failed stay to be looked at, with their files, as systemd keeps any other.
+fn only_failures_are_left(machine: &Machine, scene: &str) {
+    let failed = machine.ok("systemctl list-units --all --plain --no-legend --state=failed 'web@*'");
+    let all = machine.ok("systemctl list-units --all --plain --no-legend 'web@*' 'procroll@*'");
+    assert_eq!(all, failed, "{scene}");
+    for folder in transient(machine).lines() {
+        assert!(failed.contains(folder.trim_end_matches(".d")), "{scene}: {folder}");
+    }
+    let files = machine.run("find /run -name '*procroll*' -not -path '/run/systemd/transient/web@*'").stdout;
+    assert_eq!(files, "", "{scene}");
+}
+
 /// The units that have been started since the mark, and the mark is gone.
 fn started_since(machine: &Machine, mark: &str) -> Vec<String> {
     let journal = machine.journal("");
@@ -89,7 +101,9 @@ fn a_stop_is_a_stop_at_any_moment(machine: &Machine) {
         machine.wait_for(&scene, || machine.ok("systemctl list-jobs --no-legend").is_empty().then_some(()));
         assert_eq!(started_since(machine, &scene), [] as [&str; 0], "{scene}");
         nothing_runs(machine);
-        if ![HUNG, KILLED, DEAD].contains(&fate) {
+        if [HUNG, KILLED, DEAD].contains(&fate) {
+            only_failures_are_left(machine, &scene);
+        } else {
             nothing_is_left(machine);
             // A stop that was refused has ended the generations nevertheless, and procroll says how.
             assert!(fate == FROZEN || machine.show("web", "Result") == "success", "{scene}");
