@@ -1,20 +1,15 @@
 //! A generation's own notify socket, by which it is known who says what. What that means is not decided here.
 
-use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
-use nix::cmsg_space;
-use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg};
+use nix::libc;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with, sockopt};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
 use super::datagram::{self, BadMessage, LONGEST, Message};
-
-/// The most descriptors that can be sent along with one message: SCM_MAX_FD.
-const MOST_DESCRIPTORS: usize = 253;
 
 /// A socket at a path, which is gone with it.
 #[derive(Debug)]
@@ -50,7 +45,7 @@ impl Socket {
 
     /// The next notification, if there is one by now.
     pub fn receive(&self) -> io::Result<Option<Received>> {
-        match self.socket.try_io(Interest::READABLE, || Ok(receive(self.socket.as_fd())?)) {
+        match self.socket.try_io(Interest::READABLE, || receive(&self.socket)) {
             Ok(received) => Ok(Some(received)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
@@ -58,31 +53,33 @@ impl Socket {
     }
 }
 
-/// Descriptors that come with it are closed.
-fn receive(socket: impl AsFd) -> Result<Received, Errno> {
-    let mut bytes = [0; LONGEST + 1];
-    // Room for all that can come, since none of it can be read otherwise.
-    let mut control = cmsg_space!([RawFd; MOST_DESCRIPTORS], UnixCredentials);
-    let mut parts = [IoSliceMut::new(&mut bytes)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-    let received = recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut parts, Some(&mut control), flags)?;
-    let (length, is_cut) = (received.bytes, received.flags.contains(MsgFlags::MSG_TRUNC));
-    let mut sender = None;
-    for message in received.cmsgs().into_iter().flatten() {
-        match message {
-            ControlMessageOwned::ScmCredentials(credentials) => sender = Some(credentials.pid()),
-            ControlMessageOwned::ScmRights(numbers) => numbers.into_iter().for_each(|number| {
-                // SAFETY: the kernel has just made it for this process, and nobody else knows of it.
-                #[allow(unsafe_code)]
-                drop(unsafe { OwnedFd::from_raw_fd(number) });
-            }),
-            _ => {}
-        }
-    }
-    let content = match is_cut {
+/// Room for the credentials that the kernel puts first, and for no descriptors: those that come with a message never get here,
+/// however few are left.
+#[repr(C)]
+struct Control {
+    header: libc::cmsghdr,
+    credentials: libc::ucred,
+}
+
+/// By hand, since neither nix nor rustix gives the credentials where something else was cut off, and the sender may be unseen.
+fn receive(socket: impl AsFd) -> io::Result<Received> {
+    let mut bytes = [0u8; LONGEST + 1];
+    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: all of both may be zero.
+    #[allow(unsafe_code)]
+    let (mut message, mut control): (libc::msghdr, Control) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
+    (message.msg_control, message.msg_controllen) = ((&raw mut control).cast(), size_of::<Control>());
+    // SAFETY: it names buffers that live on, and their lengths.
+    #[allow(unsafe_code)]
+    let length = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
+    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    let content = match message.msg_flags & libc::MSG_TRUNC != 0 {
         true => Err(BadMessage::TooLong),
         false => datagram::parse(bytes.get(..length).unwrap_or(&bytes)),
     };
+    let kind = (control.header.cmsg_level, control.header.cmsg_type);
+    let sender = (kind == (libc::SOL_SOCKET, libc::SCM_CREDENTIALS)).then_some(control.credentials.pid);
     // 0 is for a process of another namespace.
     Ok(Received { sender: sender.and_then(|pid| pid.try_into().ok()).filter(|pid| *pid != 0), content })
 }
