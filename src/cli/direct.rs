@@ -35,6 +35,9 @@ impl Run {
         environment.retain(|(name, _)| !(own(name) || invocation(name)));
         for assignment in &self.setenv {
             let (name, value) = overrides::assignment(assignment, Some(caller))?;
+            if !name.starts_with("WATCHDOG_") && (own(OsStr::new(name)) || invocation(OsStr::new(name))) {
+                return Err(Fatal::usage(format!("--setenv={assignment}: each generation gets a {name} of its own")));
+            }
             environment.retain(|(other, _)| other != name);
             environment.push((name.into(), value));
         }
@@ -202,5 +205,11 @@ mod tests {
         assert_eq!((direct.environment, direct.listens), (expected.to_vec(), true));
         let others = check(&[], &[("LISTEN_PID", "1"), ("LISTEN_FDS", "1")]).expect("settings");
         assert_eq!((others.environment.len(), others.listens), (2, false), "they are not procroll's to pass on");
+        let twice = [(&["-E", "NOTIFY_SOCKET=/x"][..], &[][..]), (&["-E", "LISTEN_PID=1"], &caller)];
+        for (words, caller) in twice.into_iter().chain([(&["--scope", "-E", "INVOCATION_ID=1"][..], &[][..])]) {
+            assert!(check(words, caller).is_err_and(|error| error.contains("of its own")), "{words:?}");
+        }
+        let none = [&["-E", "LISTEN_PID=1"], &["-E", "INVOCATION_ID=1"], &["-E", "WATCHDOG_USEC=1"]];
+        assert!(none.iter().all(|words| check(*words, &[]).is_ok()), "it gets none");
     }
 }
