@@ -60,16 +60,22 @@ impl Lines {
 
     /// The next line that has this in it, whatever comes before.
     pub fn expect(&self, part: &str) -> String {
+        self.expect_any(&[part])
+    }
+
+    /// The next line that has any of these in it, whatever comes before.
+    pub fn expect_any(&self, parts: &[&str]) -> String {
         let mut before = Vec::new();
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
             match self.receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(line) if line.contains(part) => return line,
+                Ok(line) if parts.iter().any(|part| line.contains(part)) => return line,
                 Ok(line) => before.push(line),
                 Err(_) => break,
             }
         }
-        panic!("no {part:?} in its {}, but {before:#?}", self.whose);
+        let parts = parts.join("\" or \"");
+        panic!("no \"{parts}\" in its {}, but {before:#?}", self.whose);
     }
 
     /// All that is there by now.

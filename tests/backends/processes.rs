@@ -14,6 +14,7 @@ use crate::ways::{PLAIN, Start};
 both_ways! {
     what_its_terminal_signals_is_for_procroll
     a_keeper_that_is_killed_takes_its_generation_along
+    a_roll_without_descriptors_leaves_nothing
 }
 
 fn what_its_terminal_signals_is_for_procroll(start: Start) {
@@ -39,6 +40,33 @@ fn a_keeper_that_is_killed_takes_its_generation_along(start: Start) {
     running.err.expect("the keeper of generation 1 was killed, so all of it is");
     // Without one it is somebody else who reaps them.
     running.wait_for("their end", || are_gone(&all).then_some(()));
+}
+
+/// However many there are: each roll succeeds or fails as a whole.
+fn a_roll_without_descriptors_leaves_nothing(start: Start) {
+    let mut running = Running::start("descriptors_left", start, &["--settle=0"], "notify('READY=1')\nserve()");
+    running.serves(1);
+    let open = fs::read_dir(format!("/proc/{}/fd", running.pid())).expect("its descriptors").count() as u64;
+    let (mut failed, mut serves) = (0, 0);
+    for limit in open..open + 20 {
+        set_most_descriptors(running.pid(), limit);
+        running.send(Signal::SIGHUP);
+        let line = running.err.expect_any(&["Roll failed", " serves ("]);
+        if line.contains("Roll failed") {
+            failed += 1
+        } else {
+            serves += 1
+        }
+        running.services_are(1);
+    }
+    assert!(failed > 3 && serves > 3, "{failed} failed, {serves} served");
+    running.stop();
+}
+
+fn set_most_descriptors(pid: Pid, most: u64) {
+    use rustix::process::{Resource, Rlimit, prlimit};
+    let limit = Rlimit { current: Some(most), maximum: Some(1024) };
+    prlimit(rustix::process::Pid::from_raw(pid.as_raw()), Resource::Nofile, limit).expect("a limit");
 }
 
 /// Nothing that serves stops for want of procroll.

@@ -18,6 +18,8 @@ mod tree;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +54,10 @@ use crate::systemd::place;
 
 /// How long the end of procroll waits for what it has killed. Only the kernel can keep a process for longer.
 const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// How many descriptors it takes to look after a generation once there is a process: for its keeper and its main process, a handle
+/// of each and one to wait for its end; and one to look at /proc by.
+const SPARE: usize = 5;
 
 /// The direct backend.
 #[derive(Debug)]
@@ -168,8 +174,12 @@ impl DirectBackend {
         let socket = Socket::bind(&path)
             .with_context(|| format!("can't make the notify socket {}", path.display()))
             .or_exit(ExitStatus::Internal)?;
+        // Once there is a process it must be looked after, and that takes descriptors.
+        let spare = (0..SPARE).map(|_| File::open("/")).collect::<io::Result<Vec<_>>>();
+        let spare = spare.context("there are no descriptors left").or_exit(ExitStatus::Internal)?;
         let started = keeper::start(&program).context("no process can be made for it");
         let (pid, channel) = started.or_exit(ExitStatus::Internal)?;
+        drop(spare);
         let scope = self.scopes.clone().map(|scopes| Scope { scopes, command: program.to_string() });
         let home = if scope.is_some() { Home::Held } else { Home::Here };
         let ears = Ears::new(generation, pid, socket, self.sender.clone(), scope);
