@@ -72,7 +72,41 @@ fn property<'a>(shown: &'a str, name: &str) -> Result<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::text_of;
+
+    /// What systemctl prints, and the beginnings and ends of it.
+    const PRINTED: &[&str] = &[
+        "NRestarts=3\n",
+        "NRestarts=",
+        "4294967296\n",
+        "RestartUSec=1min 100ms\n",
+        "RestartUSec=infinity\n",
+        "RestartUSec=",
+        "ExecMainStartTimestampMonotonic=7\n",
+        "ActiveState=active\n",
+        "ActiveState=",
+        "SubState=running\n",
+        "ActiveExitTimestampMonotonic=9\n",
+        "612 web.service start waiting\n",
+        "web.service",
+        " ",
+        "\n",
+        "=",
+    ];
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(shown in text_of(PRINTED), jobs in text_of(PRINTED), guard in text_of(PRINTED)) {
+            if let Ok(seen) = read("web.service", &shown, &jobs, &guard) {
+                let shows_state = |line: &str| line.strip_prefix("ActiveState=") == Some(seen.active_state.as_str());
+                prop_assert!(shown.lines().any(shows_state));
+                prop_assert!(seen.job.is_none_or(|job| jobs.lines().any(|line| line.contains("web.service") && line.contains(&job))));
+            }
+        }
+    }
 
     #[test]
     fn what_it_prints_is_read() {

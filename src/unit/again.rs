@@ -123,7 +123,10 @@ fn mark(other: &str, new: &New<'_>) -> String {
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::{OF_UNITS, text_of, words_of};
     use crate::roll::Generation;
     use crate::unit::{Recipe, compose};
 
@@ -203,5 +206,29 @@ mod tests {
     #[test]
     fn an_older_procroll_has_not_said_how_it_rolls() {
         assert_eq!(pace("[X-Procroll]\nOwner=a\nUnit=b\n[Unit]\nSettle=1s\n"), None);
+    }
+
+    proptest! {
+        /// Whatever has become of the files, there is one mark in what comes of them, and it is the new one's.
+        #[test]
+        fn any_files_become_the_new_ones_or_are_refused(before in text_of(OF_UNITS), after in text_of(OF_UNITS)) {
+            let text = format!("[X-Procroll]\nOwner=web.service\nUnit=web@1.service\n{before}\n[Unit]\n{after}");
+            let files = [DropIn { name: OWN_DROP_IN.to_owned(), text }];
+            if let Ok(files) = again(&files, &new("web@3.service", &[])) {
+                prop_assert_eq!(compose::owner(own(&files), "web@3.service"), Some("web.service"));
+                prop_assert_eq!((compose::job(own(&files)), is_again(own(&files))), (Some(9), true));
+            }
+        }
+
+        #[test]
+        fn what_it_ran_is_run_whatever_the_words(words in words_of(OF_UNITS), expand_variables in any::<bool>()) {
+            // No argument can hold one.
+            let words: Vec<_> = words.iter().map(|word| word.replace('\0', "")).collect();
+            let words: Vec<_> = ["/bin/web"].into_iter().chain(words.iter().map(String::as_str)).collect();
+            let kept = kept(&words, expand_variables);
+            let files = again(&kept, &new("web@3.service", &[])).expect("again");
+            let lines = |files: &[DropIn]| own(files).split_once("\n[Unit]\n").expect("lines").1.to_owned();
+            prop_assert_eq!(lines(&files), lines(&kept));
+        }
     }
 }
