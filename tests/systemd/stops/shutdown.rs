@@ -31,11 +31,20 @@ fn a_machine_that_goes_down_takes_all_with_it_in_order(machine: &Machine) {
     let install =
         |name: &str, unit: String| machine.unit(name, &unit.replace("[Unit]\n", "[Unit]\nAfter=witness.service\n"));
     machine.unit("witness.service", WITNESS);
-    // One at rest; one in a roll; one whose generation takes longer to end than the bus.
+    // One at rest; one in a roll; one whose generation takes longer to end than the bus; two without a procroll that could see
+    // to it.
     install("rest.service", wrapper("--settle=0", "ready run"));
     install("rolls.service", wrapper("--settle=0", "wait /run/go ready run"));
     install("slow.service", with_lines(SLOWLY, "--settle=0", "ready run"));
-    machine.ok("touch /run/go && systemctl start witness rest rolls slow && systemctl reload rest && rm /run/go");
+    install("dead.service", with_lines("RestartSec=1min", "--settle=0", "ready run"));
+    install("stopped.service", with_lines("TimeoutStopSec=5s", "--settle=0", "ready run"));
+    machine.ok(
+        "touch /run/go && systemctl start witness rest rolls slow dead stopped && systemctl reload rest && rm /run/go",
+    );
+    machine.ok(
+        "systemctl kill --kill-whom=main --signal=STOP stopped && systemctl kill --kill-whom=main --signal=KILL dead",
+    );
+    machine.wait_for_property("dead", "SubState", "auto-restart");
     machine.ok("systemctl reload --no-block rolls");
     machine.wait_for_property("rolls@2", "SubState", "start");
     let began = Instant::now();
@@ -48,7 +57,9 @@ fn a_machine_that_goes_down_takes_all_with_it_in_order(machine: &Machine) {
         at(story, &format!("{name}.service: Deactivated successfully."));
         at(story, &format!("Stopped {name}.service"));
     }
-    at(story, "Stopped rolls@2.service");
+    for name in ["rolls@2", "stopped@1", "dead@1"] {
+        at(story, &format!("Stopped {name}.service"));
+    }
     // procroll has waited for them.
     for name in ["rest@2", "rolls@1", "rolls@2", "slow@1"] {
         let wrapper = name.split('@').next().expect("its name");
