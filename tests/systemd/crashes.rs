@@ -29,13 +29,15 @@ fn the_next_procroll_takes_over_the_running_generation(machine: &Machine) {
     machine.ok("systemctl start web && systemctl reload web");
     machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
     let (procroll, pid) = (machine.show("web", "MainPID"), machine.show("web@2", "MainPID"));
+    machine.unit("web.service", &with_lines("Nice=7", "--settle=0", "ready run"));
     kill(machine, "1");
     machine.wait_for_property("web", "StatusText", &format!("web@2.service (main PID {pid}) serves"));
     assert_ne!(machine.show("web", "MainPID"), procroll);
     assert_eq!(machine.show("web@2", "MainPID"), pid, "it never noticed");
-    // It goes on counting, and is in charge as before.
+    // It goes on counting, and is in charge as before: what has changed meanwhile comes with a reload.
     machine.ok("systemctl reload web");
     machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@3.service"]).then_some(()));
+    assert_eq!(machine.show("web@3", "Nice"), "7");
     machine.ok("systemctl stop web");
     assert_eq!(machine.units("web@*"), [] as [&str; 0]);
 }
