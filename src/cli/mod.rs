@@ -87,13 +87,14 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Fatal>
     let words = words.collect::<Result<Vec<_>, _>>()?;
     match Cli::try_parse_from(words) {
         Ok(cli) => Ok(match cli.command {
-            Some(Command::Run(run)) if run.scope || !run.systemd_run => Parsed::Direct(run),
-            Some(Command::Run(run)) => Parsed::Run(run),
+            Some(Command::Run(run)) if !run.scope && !run.systemd_run => Parsed::Direct(as_in_go(run)),
+            Some(Command::Run(run)) if run.scope => Parsed::Direct(behind_dashes(run)?),
+            Some(Command::Run(run)) => Parsed::Run(behind_dashes(run)?),
             Some(Command::Reload(reload)) => Parsed::Reload(reload),
             Some(Command::Check(check)) => Parsed::Check(check),
             Some(Command::Guard(guard)) => Parsed::Guard(guard),
-            None if cli.run.scope && cli.run.systemd_run => Parsed::Direct(Box::new(cli.run)),
-            None => Parsed::Run(Box::new(cli.run)),
+            None if cli.run.scope && cli.run.systemd_run => Parsed::Direct(behind_dashes(Box::new(cli.run))?),
+            None => Parsed::Run(behind_dashes(Box::new(cli.run))?),
         }),
         Err(error) if !error.use_stderr() => Ok(Parsed::Show(error.render().to_string())),
         Err(error) => {
@@ -102,7 +103,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Fatal>
                 _ => None,
             };
             if let (ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand, Some(stray)) = (error.kind(), stray) {
-                return Err(Fatal::usage(format!("{stray:?} is no option. Put the command behind --")));
+                return Err(no_option(stray));
             }
             let text = error.render().to_string();
             let text = text.strip_prefix("error: ").unwrap_or(&text);
@@ -114,6 +115,25 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Fatal>
             Err(Fatal::usage(line))
         }
     }
+}
+
+/// `run PROGRAM -- ARGUMENTS` is how the Go procroll was called, or might have been.
+fn as_in_go(mut run: Box<Run>) -> Box<Run> {
+    let arguments = std::mem::take(&mut run.command);
+    run.command = std::mem::take(&mut run.program);
+    run.command.extend(arguments);
+    run
+}
+
+fn behind_dashes(run: Box<Run>) -> Result<Box<Run>, Fatal> {
+    match run.program.first() {
+        Some(stray) => Err(no_option(stray)),
+        None => Ok(run),
+    }
+}
+
+fn no_option(stray: &str) -> Fatal {
+    Fatal::usage(format!("{stray:?} is no option. Put the command behind --"))
 }
 
 #[cfg(test)]
@@ -150,7 +170,14 @@ mod tests {
     #[test]
     fn without_systemd_run_it_takes_the_word_run() {
         let parsed = |words: &[&str]| parse(["procroll"].iter().chain(words).map(OsString::from));
-        assert!(matches!(parsed(&["run", "--settle=2s", "--", "/bin/web"]), Ok(Parsed::Direct(_))));
+        for words in [
+            &["run", "--settle=2s", "--", "/bin/web", "-d"][..],
+            &["run", "/bin/web", "--settle=2s", "--", "-d"],
+            &["run", "--settle=2s", "/bin/web", "--", "-d"],
+        ] {
+            let Ok(Parsed::Direct(run)) = parsed(words) else { panic!("{words:?}") };
+            assert_eq!((run.command, run.same_dir), (vec!["/bin/web".to_owned(), "-d".to_owned()], false));
+        }
         assert!(
             run(&["--", "/bin/web"]).check(None).is_err_and(|fatal| fatal.to_string().contains("say procroll run"))
         );
@@ -172,6 +199,8 @@ mod tests {
             (&["--systemd-run", "--settle=x", "--", "x"], "'--settle <SPAN>': not a time span"),
             (&["--systemd-run", "--signal=FOO", "--", "x"], "not a signal"),
             (&["--systemd-run", "--service-type=oneshot", "--", "x"], "'oneshot'"),
+            (&["run", "--systemd-run", "stray", "--", "x"], "\"stray\" is no option. Put the command behind --"),
+            (&["run", "--scope", "stray", "--", "x"], "\"stray\" is no option"),
             (&["--systemd-run", "stray"], "\"stray\" is no option. Put the command behind --"),
             (&["rnu", "--", "x"], "\"rnu\" is no option"),
             (&["--systemd-run", "--setle=3", "--", "x"], "'--settle'"),

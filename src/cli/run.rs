@@ -108,6 +108,10 @@ pub struct Run {
     #[arg(long)]
     pub debug: bool,
 
+    /// The Go procroll's place for the program: before the `--`.
+    #[arg(value_name = "PROGRAM", hide = true)]
+    pub program: Vec<String>,
+
     /// The command and its arguments; {{.PID}}, {{.Generation}}, {{.NotifySocket}} and {{.Unit}} are filled in
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
