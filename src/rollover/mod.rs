@@ -31,9 +31,9 @@
 //! If the program is the main process of a service, its successor, in the same service and under the same limits, becomes
 //! the main process before the old one ends, so that systemd never sees the service dead. For that it
 //! has to be told, which takes `Type=notify`, `Type=notify-reload` or `NotifyAccess=main`: without it
-//! [`Rollover::restart`] refuses. A successor that is killed just then, when systemd knows it and it has not asked yet, is
+//! [`Rollover::restart`] refuses. A successor that dies or hangs just then, when systemd knows it and it has not asked yet, is
 //! made up for only with `NotifyAccess=all`: else systemd hears none but the dead one, and until the service is started
-//! anew it runs on without a main process that systemd knows. One that hangs just then is waited for without an end.
+//! anew it runs on, the predecessor in it, without a main process that systemd knows.
 //! Whether a process is the main process is known from `SYSTEMD_EXEC_PID` (systemd.exec(5)), and of a successor from its
 //! predecessor.
 //!
@@ -115,7 +115,8 @@ impl Options {
         self
     }
 
-    /// How long a successor has from its start until it has asked: ten seconds unless told otherwise. Then it is killed.
+    /// How long a successor has to ask, and as long again to say that it has once it may: ten seconds unless told otherwise. Then
+    /// it is killed.
     #[must_use]
     pub const fn start_timeout(mut self, timeout: Duration) -> Self {
         self.start_timeout = timeout;

@@ -136,20 +136,16 @@ impl Candidate {
         self.expect(ASKS)?;
         if rollover.main {
             self.main = true;
-            // systemd may not hear this process any more, so it is not for it to give up; and neither of those that are
-            // waited for now has anything to do but to answer.
-            self.deadline = Deadline::after(Duration::MAX);
             service::hand_over(pid).map_err(Failure::NotTold)?;
-        } else {
-            if scope::is_due(&rollover.program) {
-                scope::place(&rollover.program, pid, self.deadline).map_err(Failure::NoScope)?;
-            }
-            if self.deadline.left() == Some(Duration::ZERO) {
-                return Err(Failure::Silent);
-            }
-            // Once it may go ahead it may have sent the signal, so it has as much time again to say so.
-            self.deadline = Deadline::after(rollover.start_timeout);
+        } else if scope::is_due(&rollover.program) {
+            scope::place(&rollover.program, pid, self.deadline).map_err(Failure::NoScope)?;
         }
+        // systemd may be as late as it likes, since it may not hear this process any more.
+        if !rollover.main && self.deadline.left() == Some(Duration::ZERO) {
+            return Err(Failure::Silent);
+        }
+        // Once it may go ahead it may have sent the signal, so it has as much time again to say so.
+        self.deadline = Deadline::after(rollover.start_timeout);
         // If it is gone that is heard next.
         let _ = self.channel.say(if rollover.main { GO_AS_MAIN } else { GO });
         self.expect(ASKED)

@@ -10,6 +10,7 @@ use crate::machine::Machine;
 on_each_systemd!(
     the_successor_is_the_new_main_process_and_the_service_is_never_dead,
     a_successor_that_fails_leaves_the_old_main_process,
+    a_successor_that_hangs_stops_nothing_where_systemd_hears_it_alone,
     a_service_that_systemd_does_not_hear_is_left_as_it_is,
     a_signal_at_any_moment_does_no_harm,
     from_a_login_session_each_successor_is_a_unit_of_its_own,
@@ -18,6 +19,11 @@ on_each_systemd!(
 );
 
 const UNIT: &str = include_str!("../../examples/self-update/self-update.service");
+
+/// What the main process of a service hands over to.
+const ASKS: &str = "#!/usr/bin/python3\nimport os, signal, socket\n\
+    channel = socket.socket(fileno=int(os.environ['PROCROLL_ROLLOVER'].split(':')[0]))\n\
+    channel.send(b'asks')\nassert channel.recv(64) == b'go main'\n";
 
 /// What stays the same as long as the service runs on.
 const LIFE: &str = "systemctl show self-update --property=ActiveState,SubState,InvocationID,NRestarts,\
@@ -95,16 +101,16 @@ fn the_successor_is_the_new_main_process_and_the_service_is_never_dead(machine: 
 fn a_successor_that_fails_leaves_the_old_main_process(machine: &Machine) {
     let pid = start(machine, UNIT);
     let life = machine.ok(LIFE);
-    // Dies at once; and when systemd has heard of it already.
-    let asks = "#!/usr/bin/python3\nimport os, socket\n\
-        channel = socket.socket(fileno=int(os.environ['PROCROLL_ROLLOVER'].split(':')[0]))\n\
-        channel.send(b'asks')\nassert channel.recv(64) == b'go main'\nos._exit(4)\n";
-    for (script, status) in [("#!/bin/sh\nexit 3\n", 3), (asks, 4)] {
+    // Dies at once; or when systemd has heard of it already; or hangs then.
+    let (dies, hangs) = (format!("{ASKS}os._exit(4)\n"), format!("{ASKS}signal.pause()\n"));
+    for (script, reason) in [
+        ("#!/bin/sh\nexit 3\n", "has ended before it took over (exit status 3)"),
+        (&dies, "has ended before it took over (exit status 4)"),
+        (&hangs, "has not taken over within 10s, and was killed"),
+    ] {
         machine.install("/opt/self-update/agent.next", script);
         update(machine);
-        let reason = format!(
-            "process {pid} goes on: the new /opt/self-update/agent has ended before it took over (exit status {status})"
-        );
+        let reason = format!("process {pid} goes on: the new /opt/self-update/agent {reason}");
         machine.wait_for("the reason", || machine.output("self-update.service").contains(&reason).then_some(()));
         machine.wait_for_property("self-update", "MainPID", &pid);
         assert!(answer(machine).contains(&format!("process {pid}")));
@@ -115,6 +121,25 @@ fn a_successor_that_fails_leaves_the_old_main_process(machine: &Machine) {
     update(machine);
     succeeded(machine, &pid);
     assert_eq!(machine.ok(LIFE), life);
+    stops(machine);
+}
+
+/// systemd then has no main process to look after, but what serves serves on.
+fn a_successor_that_hangs_stops_nothing_where_systemd_hears_it_alone(machine: &Machine) {
+    let pid = start(machine, &UNIT.replace("NotifyAccess=all\n", ""));
+    let life = machine.ok(LIFE);
+    machine.install("/opt/self-update/agent.next", &format!("{ASKS}signal.pause()\n"));
+    update(machine);
+    let reason = format!("process {pid} goes on: the new /opt/self-update/agent has not taken over within 10s");
+    machine.wait_for("the reason", || machine.output("self-update.service").contains(&reason).then_some(()));
+    assert!(answer(machine).contains(&format!("process {pid}")));
+    assert_eq!((machine.ok(LIFE), processes(machine)), (life, pid.clone()));
+    machine.ok("systemctl restart self-update");
+    let new = machine.wait_for("the service anew", || {
+        let new = machine.show("self-update", "MainPID");
+        answer(machine).ends_with(&format!("process {new}")).then_some(new)
+    });
+    assert_ne!(new, pid);
     stops(machine);
 }
 
