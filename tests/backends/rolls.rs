@@ -21,6 +21,8 @@ in_every_way! {
     old_generations_do_not_pile_up
     the_old_one_may_die_in_a_roll
     what_two_cannot_have_is_handed_over
+    a_handover_that_fails_twice_ends
+    a_stop_in_a_handover_starts_nothing
     signals_for_the_service_reach_the_one_that_serves
 }
 
@@ -222,7 +224,8 @@ fn what_two_cannot_have_is_handed_over(start: Start) {
     let mut running = Running::start("handover", start, &["--settle=100ms", "--strategy=handover"], &service);
     running.serves(1);
     running.send(SIGHUP);
-    running.serves(2);
+    let serves = running.err.expect(&format!("{} serves", running.name(2)));
+    assert!(serves.contains(", after a gap of "), "{serves}");
     // 3 fails, so there is one more of what 2 was.
     running.send(SIGHUP);
     let why = running.err.expect("Roll failed");
@@ -231,6 +234,45 @@ fn what_two_cannot_have_is_handed_over(start: Start) {
     running.send(SIGTERM);
     running.ends_with(0);
     assert_eq!(running.out.rest(), ["up 1", "down 1", "up 2", "down 2", "up 4", "down 4"]);
+}
+
+fn a_handover_that_fails_twice_ends(start: Start) {
+    let service = format!("if GENERATION > 1: sys.exit(3 + GENERATION)\n{TELLS}");
+    let mut running = Running::start("handover_twice", start, &["--settle=0", "--strategy=handover"], &service);
+    running.serves(1);
+    running.send(SIGHUP);
+    let why = running.err.expect("; then ");
+    for (generation, status) in [(2, 5), (3, 6)] {
+        let part = format!("{} failed (Result=exit-code, status={status})", running.name(generation));
+        assert!(why.contains(&part), "{why}");
+    }
+    running.ends_with(1);
+    assert_eq!(running.out.rest(), ["up 1", "down 1"]);
+}
+
+fn a_stop_in_a_handover_starts_nothing(start: Start) {
+    let service = "\
+def ends(*_): say('asked', GENERATION); wait_for_word('go'); say('down', GENERATION); os._exit(0)
+signal.signal(signal.SIGTERM, ends)
+say('up', GENERATION)
+notify('READY=1')
+serve()";
+    let mut running = Running::start("handover_stop", start, &["--settle=0", "--strategy=handover"], service);
+    running.pipe("go");
+    running.serves(1);
+    running.send(SIGHUP);
+    running.out.expect("asked 1");
+    running.send(SIGTERM);
+    running.wait_for("it to hear the signal", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", running.pid())).expect("procroll");
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).expect("its signals");
+        let pending = u64::from_str_radix(pending.trim(), 16).expect("a number");
+        (pending & 1 << (SIGTERM as u32 - 1) == 0).then_some(())
+    });
+    running.notified("STOPPING=1");
+    running.word("go", "");
+    running.ends_with(0);
+    assert_eq!(running.out.rest(), ["down 1"]);
 }
 
 fn signals_for_the_service_reach_the_one_that_serves(start: Start) {
