@@ -50,7 +50,8 @@ fn a_broken_application_never_takes_over(machine: &Machine) {
     machine.unit("web.service", &gunicorn("", "app"));
     machine.ok("systemctl start web.socket web.service");
     let load = Load::start(machine, "127.0.0.1:8000", 8);
-    machine.unit("web.service", &gunicorn("", "no_such_module"));
+    // However long it takes to find out, on a machine that has much to do.
+    machine.unit("web.service", &gunicorn("--settle=1min", "no_such_module"));
     let (status, line) = fails_to_roll(machine);
     // gunicorn 23 says it is ready and dies while it settles; later ones find out before.
     for text in [&status, &line] {
