@@ -175,6 +175,10 @@ impl Candidate {
 
     /// Ends it, and is in charge again. How it ended.
     fn end(&self) -> Ended {
+        if self.main {
+            // First, so that systemd need not see its main process end.
+            service::take_back();
+        }
         // One that has ended already needs no signal.
         let _ = pidfd_send_signal(&self.process, Signal::KILL);
         let status = loop {
@@ -183,9 +187,6 @@ impl Candidate {
                 status => break status.ok().flatten(),
             }
         };
-        if self.main {
-            service::take_back();
-        }
         status.as_ref().map_or(Ended::Unknown, |status| match (status.exit_status(), status.terminating_signal()) {
             (Some(status), _) => Ended::Exited(status),
             (None, Some(signal)) => Ended::Killed(signal),
