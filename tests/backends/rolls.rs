@@ -80,7 +80,7 @@ fn an_exit_is_not_readiness(start: Start) {
 fn one_that_dies_while_it_settles_fails_the_roll(start: Start) {
     let second = "notify('READY=1'); os.kill(os.getpid(), signal.SIGSEGV)";
     let reason = "was killed (Result=signal, status=SIGSEGV) while settling";
-    fails("dies_settling", start, &["--settle=10s"], second, reason);
+    fails("dies_settling", start, &["--settle=5s"], second, reason);
 }
 
 fn one_that_is_never_ready_fails_the_roll(start: Start) {
