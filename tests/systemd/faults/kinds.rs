@@ -28,6 +28,8 @@ pub enum Excuse {
     Fails,
     /// It kills procroll, which leaves all else as it is.
     Crashes,
+    /// It freezes procroll. A frozen unit that dies is neither thawed nor started by systemd 262, for good: so says its journal.
+    Freezes,
     /// It asks for rolls itself.
     Rolls,
     /// It stops the service.
@@ -153,7 +155,7 @@ pub const FAULTS: &[Fault] = &[
         // What was killed meanwhile is not started while it is frozen, and systemd doesn't try again.
         "systemctl freeze web; sleep LASTS; for _ in $(seq 30); do systemctl thaw web && break; sleep 0.1; done; \
          [ $(systemctl show --property=SubState --value web) != auto-restart-queued ] || systemctl start web",
-        &[Fails],
+        &[Fails, Freezes],
     ),
     fault("procroll killed", "signal KILL", &[Crashes, Fails]),
     fault("procroll terminated", "terminate $(main web)", &[Ends, Stops, Starts, Fails]),

@@ -113,6 +113,9 @@ impl Step {
         let mut faults: Vec<_> = (0..=chance.below(3) / 2).map(|_| bag.take()).collect();
         faults.dedup();
         let mut step = Self { roll: None, faults };
+        if step.may(Excuse::Freezes) && step.may(Excuse::Crashes) {
+            bag.kinds.extend(step.faults.pop());
+        }
         loop {
             step.roll = match chance.below(6) {
                 0 => None,
