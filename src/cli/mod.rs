@@ -117,7 +117,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Fatal>
     }
 }
 
-/// `run PROGRAM -- ARGUMENTS` is how the Go procroll was called, or might have been.
+/// The Go procroll's usage is `run PROGRAM [-- ARGUMENTS]`, and what is all behind the `--` comes to the same.
 fn as_in_go(mut run: Box<Run>) -> Box<Run> {
     let arguments = std::mem::take(&mut run.command);
     run.command = std::mem::take(&mut run.program);

@@ -33,7 +33,7 @@
 //! has to be told, which takes `Type=notify`, `Type=notify-reload` or `NotifyAccess=main`: without it
 //! [`Rollover::restart`] refuses. A successor that dies or hangs just then, when systemd knows it and it has not asked yet, is
 //! made up for only with `NotifyAccess=all`: else systemd hears none but the dead one, and until the service is started
-//! anew it runs on, the predecessor in it, without a main process that systemd knows.
+//! anew it runs on, the predecessor in it, without a main process that systemd knows (with a `WatchdogSec=`, only for so long).
 //! Whether a process is the main process is known from `SYSTEMD_EXEC_PID` (systemd.exec(5)), and of a successor from its
 //! predecessor.
 //!

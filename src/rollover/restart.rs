@@ -136,13 +136,15 @@ impl Candidate {
         self.expect(ASKS)?;
         if rollover.main {
             self.main = true;
+            // systemd may be as late as it likes, since it may not hear this process any more.
             service::hand_over(pid).map_err(Failure::NotTold)?;
-        } else if scope::is_due(&rollover.program) {
-            scope::place(&rollover.program, pid, self.deadline).map_err(Failure::NoScope)?;
-        }
-        // systemd may be as late as it likes, since it may not hear this process any more.
-        if !rollover.main && self.deadline.left() == Some(Duration::ZERO) {
-            return Err(Failure::Silent);
+        } else {
+            if scope::is_due(&rollover.program) {
+                scope::place(&rollover.program, pid, self.deadline).map_err(Failure::NoScope)?;
+            }
+            if self.deadline.left() == Some(Duration::ZERO) {
+                return Err(Failure::Silent);
+            }
         }
         // Once it may go ahead it may have sent the signal, so it has as much time again to say so.
         self.deadline = Deadline::after(rollover.start_timeout);

@@ -15,6 +15,9 @@ use zbus::proxy::CacheProperties;
 use super::manager::{JobProxy, ManagerProxy, ServiceProxy, SocketProxy, UnitProxy};
 use super::{Error, Place};
 
+/// systemd's name on the bus.
+pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
+
 /// How long a call may take. A daemon-reload keeps PID 1 busy for seconds on large hosts.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 

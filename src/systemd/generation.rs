@@ -5,14 +5,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use zbus::{DeserializeDict, Message, OwnedObjectPath, Type};
 
+use super::bus::SYSTEMD;
 use super::group::{self, Group};
 use super::manager::unit_path;
 use super::pidfd::Pidfd;
 use super::words::Words;
 use super::{Error, Link};
 use crate::roll::{Death, Standing};
-
-const SYSTEMD: &str = "org.freedesktop.systemd1";
 
 /// What systemd says of a unit: of its own interface all but the last, in one message; of its service the last, in the
 /// message before.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use zbus::{DeserializeDict, OwnedObjectPath, Type, Variant};
 
+use super::bus::SYSTEMD;
 use super::generation::{State, Watched};
 use super::manager::{Property, unit_path};
 use super::{Error, Link};
@@ -169,7 +170,7 @@ pub async fn look(link: &Link, wrapper: &WrapperName) -> Result<Seen, Error> {
 }
 
 async fn properties(link: &Link, unit: &str) -> Result<Properties, Error> {
-    let (systemd, interface) = (Some("org.freedesktop.systemd1"), Some("org.freedesktop.DBus.Properties"));
+    let (systemd, interface) = (Some(SYSTEMD), Some("org.freedesktop.DBus.Properties"));
     let of = &("org.freedesktop.systemd1.Unit");
     let reply = link.connection().call_method(systemd, unit_path(unit), interface, "GetAll", of).await?;
     Ok(reply.body().deserialize()?)

@@ -1,6 +1,9 @@
 //! A reload job, as `systemctl reload` queues one and waits for it.
 
-use zbus::{ObjectPath, OwnedObjectPath};
+use std::time::Duration;
+
+use tokio::time::timeout;
+use zbus::{Message, ObjectPath, OwnedObjectPath};
 
 use super::error::if_there;
 use super::words::Words;
@@ -13,21 +16,32 @@ const MANAGER: ObjectPath<'static> = ObjectPath::from_static_str_unchecked("/org
 /// # Errors
 /// [`Error::Lost`] if the result went unheard, because systemd was off the bus, or the caller.
 pub async fn reload(link: &Link, unit: &str) -> Result<String, Error> {
-    let removed = || Words::about(link, MANAGER, "org.freedesktop.systemd1.Manager", "JobRemoved");
     // Before the call: the job may be over before its answer comes.
-    let mut words = removed().await?;
+    let mut words = Words::about(link, MANAGER, "org.freedesktop.systemd1.Manager", "JobRemoved").await?;
     let job = link.manager().await?.reload_unit(unit, "replace").await?;
     loop {
         while let Some(signal) = words.next().await {
-            let body = signal.body();
-            let Ok((_, path, _, result)) = body.deserialize::<(u32, OwnedObjectPath, &str, &str)>() else { continue };
-            if path == job {
-                return Ok(result.to_owned());
+            if let Some(result) = result(&signal, &job) {
+                return Ok(result);
             }
         }
-        words = removed().await?;
-        if if_there(link.job(job.clone()).await?.state().await)?.is_none() {
-            return Err(Error::Lost(format!("what became of the reload of {unit} went unheard")));
+        // systemd is back, if the connection is there; of a job that is, it will say more.
+        if if_there(link.job(job.clone()).await?.state().await)?.is_some() {
+            continue;
         }
+        // What it has said since then came before its answer.
+        while let Ok(Some(signal)) = timeout(Duration::ZERO, words.next()).await {
+            if let Some(result) = result(&signal, &job) {
+                return Ok(result);
+            }
+        }
+        return Err(Error::Lost(format!("what became of the reload of {unit} went unheard")));
     }
+}
+
+/// The result of this job, if that is what systemd says.
+fn result(removed: &Message, job: &OwnedObjectPath) -> Option<String> {
+    let body = removed.body();
+    let (_, path, _, result) = body.deserialize::<(u32, OwnedObjectPath, &str, &str)>().ok()?;
+    (path == *job).then(|| result.to_owned())
 }

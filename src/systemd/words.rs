@@ -7,9 +7,8 @@ use std::task::{Poll, ready};
 use futures_core::Stream;
 use zbus::{MatchRule, Message, MessageStream, ObjectPath};
 
+use super::bus::SYSTEMD;
 use super::{Error, Link};
-
-const SYSTEMD: &str = "org.freedesktop.systemd1";
 
 /// Signals of one kind about one object of systemd's.
 pub struct Words {
@@ -40,8 +39,8 @@ impl Words {
         Ok(Self { signals, owners })
     }
 
-    /// The next signal; none when the connection has ended, or when systemd has come back to the bus: what it said meanwhile
-    /// nobody has heard. It leaves the bus to execute itself anew, and is not let in again at once where a crowd has all the
+    /// The next signal; none when the connection has ended, or each time that systemd has come back to the bus: what it said
+    /// meanwhile nobody has heard. It leaves the bus to execute itself anew, and is not let in again at once where a crowd has all the
     /// connections.
     pub async fn next(&mut self) -> Option<Message> {
         poll_fn(|context| {

@@ -28,7 +28,7 @@ pub enum Excuse {
     Fails,
     /// It kills procroll, which leaves all else as it is.
     Crashes,
-    /// It freezes procroll. A frozen unit that dies is neither thawed nor started by systemd 262, for good: so says its journal.
+    /// It freezes procroll. One that is killed meanwhile was seen not to be started any more by systemd 262, however often it was thawed.
     Freezes,
     /// It asks for rolls itself.
     Rolls,

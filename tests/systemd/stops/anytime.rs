@@ -71,9 +71,10 @@ fn nothing_runs(machine: &Machine) {
 
 /// Where procroll could not clear away: units that failed stay to be looked at, with their files, as systemd keeps any other.
 fn only_failures_are_left(machine: &Machine, scene: &str) {
-    let failed = machine.ok("systemctl list-units --all --plain --no-legend --state=failed 'web@*'");
-    let all = machine.ok("systemctl list-units --all --plain --no-legend 'web@*' 'procroll@*'");
-    assert_eq!(all, failed, "{scene}");
+    let failed = machine.wait_for(scene, || {
+        let failed = machine.ok("systemctl list-units --all --plain --no-legend --state=failed 'web@*'");
+        (machine.ok("systemctl list-units --all --plain --no-legend 'web@*' 'procroll@*'") == failed).then_some(failed)
+    });
     for folder in transient(machine).lines() {
         assert!(failed.contains(folder.trim_end_matches(".d")), "{scene}: {folder}");
     }

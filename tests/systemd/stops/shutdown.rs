@@ -31,8 +31,8 @@ fn a_machine_that_goes_down_takes_all_with_it_in_order(machine: &Machine) {
     let install =
         |name: &str, unit: String| machine.unit(name, &unit.replace("[Unit]\n", "[Unit]\nAfter=witness.service\n"));
     machine.unit("witness.service", WITNESS);
-    // One at rest; one in a roll; one whose generation takes longer to end than the bus; two without a procroll that could see
-    // to it.
+    // One at rest; one in a roll; one whose generation takes longer to end than the bus; two whose
+    // procroll is stopped, or dead.
     install("rest.service", wrapper("--settle=0", "ready run"));
     install("rolls.service", wrapper("--settle=0", "wait /run/go ready run"));
     install("slow.service", with_lines(SLOWLY, "--settle=0", "ready run"));
