@@ -323,7 +323,7 @@ impl Backend for ServiceBackend {
     }
 
     async fn end(&mut self, exit: &Exit) {
-        // What was asked for may be heard yet, when procroll is gone: without its files it is no unit that can be started.
+        // Nobody else would remove their files; and without them none can be started, whoever may hear of it yet.
         let unanswered = |unit: &Unit| *unit.asked.borrow() == Asked::Unanswered;
         for (&generation, unit) in self.units.iter_mut().filter(|(_, unit)| unanswered(unit)) {
             unit.task = JoinSet::new();
