@@ -22,7 +22,7 @@ use crate::notify::upstream::{Nobody, Systemd};
 use crate::notify::{self, Word};
 use crate::privileges;
 use crate::reexec::{self, Reexec};
-use crate::roll::{Exit, Inherited, Standing};
+use crate::roll::{Exit, Inherited};
 use crate::settings::{BaseName, Settings, WrapperName};
 use crate::survey;
 use crate::systemd::error::is_about_the_connection;
@@ -99,7 +99,10 @@ pub async fn run(
 /// What the marks of what was `left` say of reloads under way.
 async fn interrupted(backend: &ServiceBackend, left: &[Inherited]) -> Interrupted {
     let present = backend.digest().await;
-    let marks: Vec<_> = left.iter().filter_map(|one| Some((one.standing, backend.mark(one.generation)?))).collect();
+    let mark = |one: &Inherited| Some((one.generation, backend.mark(one.generation)?));
+    let marks: Vec<_> = left.iter().filter_map(mark).collect();
+    // A candidate that has not settled may be of a roll that nobody waits for.
+    let (serving, _) = Inherited::who_serves(left);
     let serves = |text: &str| unit::digest(text) == present;
     Interrupted {
         jobs: marks.iter().filter_map(|(_, text)| unit::job(text)).collect(),
@@ -108,7 +111,7 @@ async fn interrupted(backend: &ServiceBackend, left: &[Inherited]) -> Interrupte
             .filter(|(_, text)| unit::is_again(text))
             .filter_map(|(_, text)| unit::job(text))
             .collect(),
-        changed: !marks.iter().any(|(standing, text)| *standing == Standing::Active && serves(text)),
+        changed: !marks.iter().any(|(generation, text)| Some(*generation) == serving && serves(text)),
     }
 }
 
@@ -255,8 +258,10 @@ async fn guarded(link: &Link, name: &WrapperName, program: &str) -> Result<bool,
         Err(error) if error.is_about_the_connection() => Err(error.into()),
         Err(error) => {
             let why = format_args!(
-                "{name} gets no {}, so a crash of procroll stops what serves: {error}",
-                systemd::guard::name(name)
+                "{name} gets no {}, so a crash of procroll stops what serves: {error}. When that name is free, type {}, \
+                 and have it reloaded",
+                systemd::guard::name(name),
+                link.place().systemctl(format!("kill --kill-whom=main --signal=RTMIN+25 {name}"))
             );
             log::warn(About::Lacks, why);
             Ok(false)

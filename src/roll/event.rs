@@ -60,6 +60,22 @@ pub struct Inherited {
     pub pace: Pace,
 }
 
+impl Inherited {
+    /// Who serves of those that were `left`, and who is to once it has settled. Of two that are active the higher one may not
+    /// have.
+    pub fn who_serves(left: &[Self]) -> (Option<Generation>, Option<Self>) {
+        let mut newest_first = left.to_vec();
+        newest_first.sort_by_key(|one| std::cmp::Reverse(one.generation));
+        let mut up =
+            newest_first.into_iter().filter(|one| matches!(one.standing, Standing::Starting | Standing::Active));
+        let (newest, before) = (up.next(), up.find(|one| one.standing == Standing::Active));
+        match (newest, before) {
+            (Some(newest), None) if newest.standing == Standing::Active => (Some(newest.generation), None),
+            (newest, before) => (before.map(|one| one.generation), newest),
+        }
+    }
+}
+
 /// How fast rolls may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {

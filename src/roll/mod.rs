@@ -187,22 +187,13 @@ impl Roll {
         matches!(self.state, State::Serving(_)) && self.forgetting.is_empty() && !self.again
     }
 
-    /// Takes over what an earlier procroll left. Of two that are active the higher one may not have settled, so it has
-    /// to do that now, for as long as it takes (G1); one that is still starting is awaited. The last that failed stays to
-    /// be looked at (G2), and all others go.
+    /// Takes over what an earlier procroll left. A candidate has to settle now, for as long as it takes (G1); one that is
+    /// still starting is awaited. The last that failed stays to be looked at (G2), and all others go.
     fn begin(&mut self, now: Instant, left: Vec<Inherited>) {
         if self.state != State::Idle {
             return;
         }
-        let mut newest_first = left.clone();
-        newest_first.sort_by_key(|one| std::cmp::Reverse(one.generation));
-        let mut up =
-            newest_first.into_iter().filter(|one| matches!(one.standing, Standing::Starting | Standing::Active));
-        let (newest, before) = (up.next(), up.find(|one| one.standing == Standing::Active));
-        let (serving, candidate) = match (newest, before) {
-            (Some(newest), None) if newest.standing == Standing::Active => (Some(newest.generation), None),
-            (newest, before) => (before.map(|one| one.generation), newest),
-        };
+        let (serving, candidate) = Inherited::who_serves(&left);
         self.last = left.iter().map(|one| one.generation).max().unwrap_or(Generation::NONE);
         if candidate.is_none() {
             let later = left.iter().filter(|one| serving.is_some_and(|serving| one.generation > serving));

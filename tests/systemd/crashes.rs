@@ -18,6 +18,8 @@ on_each_systemd!(
     a_unit_that_cannot_be_rolled_stops_nothing,
 );
 
+from_systemd_257!(a_reload_that_comes_to_one_with_a_start_fails_if_what_serves_is_not_what_the_unit_says);
+
 fn kill(machine: &Machine, restarts: &str) {
     machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
     machine.wait_for_property("web", "NRestarts", restarts);
@@ -131,6 +133,30 @@ fn who_waits_for_a_reload_is_not_told_that_it_is_done(machine: &Machine) {
     machine.wait_for_property("web", "SubState", "auto-restart");
     machine.ok("systemctl start web front");
     assert_eq!((machine.show("front", "ActiveState"), machine.show("web@2", "MainPID")), ("active".to_owned(), pid));
+    machine.ok("systemctl reload web");
+}
+
+/// systemd makes one of the reload and of the start of its own that is under way.
+fn a_reload_that_comes_to_one_with_a_start_fails_if_what_serves_is_not_what_the_unit_says(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    machine.unit("web.service", &wrapper("--settle=1h", "ready wait /run/go exit 3"));
+    // A roll that no job waits for.
+    machine.ok("systemctl kill --kill-whom=main --signal=HUP web");
+    machine.wait_for_property("web@2", "ActiveState", "active");
+    // Without a bus the next procroll is not up yet.
+    machine.ok("systemctl log-level debug && systemctl stop dbus.socket dbus.service");
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+    machine.wait_for_property("web", "SubState", "start");
+    let reload = machine.spawn(&["systemctl", "reload", "web"]);
+    machine.wait_for("the two to be one", || {
+        (!machine.journal("--grep='web.service: Merged into' || true").is_empty()).then_some(())
+    });
+    machine.ok("systemctl start dbus.socket");
+    assert!(!reload.wait_with_output().expect("systemctl reload").status.success());
+    machine.ok("touch /run/go");
+    machine.wait_for_property("web@2", "ActiveState", "failed");
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
     machine.ok("systemctl reload web");
 }
 
