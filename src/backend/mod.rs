@@ -10,7 +10,7 @@ pub mod service;
 
 use std::future::Future;
 
-use crate::roll::{Event, Exit, Generation};
+use crate::roll::{Event, Generation};
 
 /// What a backend has to report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +64,8 @@ pub trait Backend {
     fn is_in_touch(&self) -> bool;
     /// Whether no generation is left, as far as that can be told without being in touch.
     fn nothing_is_left(&self) -> bool;
-    /// procroll ends, for this reason: clears away what nobody would look after any more, and returns when that is done.
-    fn end(&mut self, exit: &Exit) -> impl Future<Output = ()>;
+    /// procroll ends: clears away what nobody would look after any more, and returns when that is done.
+    fn end(&mut self) -> impl Future<Output = ()>;
     /// What to type to see more about a generation.
     fn hint(&self, generation: Generation, when: When) -> String;
     /// Its unit, for the log, where it has one.

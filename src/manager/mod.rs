@@ -130,7 +130,7 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
                 if self.refusing {
                     let _ = tokio::time::timeout(OUT_OF_TOUCH, self.upstream.refused()).await;
                 }
-                self.backend.end(&exit).await;
+                self.backend.end().await;
                 return exit;
             }
             if self.reexec_asked && self.roll.is_at_rest() && !self.refusing && control.is_idle() {

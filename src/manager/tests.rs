@@ -62,7 +62,7 @@ impl Backend for FakeBackend {
         self.log.borrow_mut().push("rest".to_owned());
     }
 
-    async fn end(&mut self, _: &Exit) {}
+    async fn end(&mut self) {}
 
     fn hint(&self, generation: Generation, _: When) -> String {
         format!("See {generation}")

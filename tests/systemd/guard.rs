@@ -15,6 +15,7 @@ before_systemd_257!(
 
 on_each_systemd!(
     an_end_by_itself_while_a_reload_waits_leaves_nothing,
+    an_end_of_what_serves_while_a_reload_waits_leaves_nothing,
     a_crash_without_a_restart_while_a_reload_waits_leaves_what_a_stop_stops,
 );
 
@@ -164,6 +165,22 @@ fn where_its_name_is_taken_a_crash_stops_what_serves(machine: &Machine) {
     machine.ok("systemctl stop web");
     assert_eq!(machine.units("web@*"), [] as [&str; 0]);
     assert_eq!(machine.show(GUARD, "ActiveState"), "inactive");
+
+    // What it says then to type when the name is free.
+    machine.ok("systemctl start web");
+    machine.ok(&format!("rm /etc/systemd/system/{GUARD} && systemctl daemon-reload"));
+    machine.ok("systemctl kill --kill-whom=main --signal=RTMIN+25 web.service");
+    in_place(machine);
+    machine.ok("systemctl reload web");
+    let (pid, procroll) = (machine.show("web@2", "MainPID"), machine.show("web", "MainPID"));
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+    machine.wait_for("the next procroll to be in charge", || {
+        let next = machine.show("web", "MainPID");
+        (next != procroll && machine.show("web", "SubState") == "running").then_some(())
+    });
+    assert_eq!(machine.show("web", "StatusText"), format!("web@2.service (main PID {pid}) serves"));
+    machine.ok("systemctl stop web");
+    ends(machine);
 }
 
 /// A reload that has to wait, for a unit that the wrapper comes after.
@@ -180,6 +197,13 @@ fn an_end_by_itself_while_a_reload_waits_leaves_nothing(machine: &Machine) {
     with_a_reload_that_waits(machine, "Restart=on-failure\n");
     machine.ok("systemctl kill --kill-whom=main --signal=TERM web");
     machine.wait_for_property("web", "ActiveState", "inactive");
+    ends(machine);
+}
+
+fn an_end_of_what_serves_while_a_reload_waits_leaves_nothing(machine: &Machine) {
+    with_a_reload_that_waits(machine, "Restart=no\n");
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL web@1");
+    machine.wait_for_property("web", "ActiveState", "failed");
     ends(machine);
 }
 

@@ -46,7 +46,7 @@ use super::{Backend, Report, When};
 use crate::exit::{ExitStatus, Fatal, OrExit};
 use crate::notify::datagram::Message as Notification;
 use crate::notify::socket::Socket;
-use crate::roll::{Death, Event, Exit, Generation, Refusal};
+use crate::roll::{Death, Event, Generation, Refusal};
 use crate::settings::direct::Direct;
 use crate::settings::{ServiceType, Strategy};
 use crate::systemd::pidfd::Pidfd;
@@ -437,7 +437,7 @@ impl Backend for DirectBackend {
     }
 
     /// After a death procroll ends at once, and what still drains would have nobody who counts its stop timeout.
-    async fn end(&mut self, _: &Exit) {
+    async fn end(&mut self) {
         let generations: Vec<_> = self.generations.keys().copied().collect();
         for generation in generations {
             self.kill(generation);

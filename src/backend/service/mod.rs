@@ -23,7 +23,7 @@ pub use prepare::wrapper_settings;
 use super::{Backend, Report, When};
 use crate::exit::Fatal;
 use crate::log::{self, About};
-use crate::roll::{Death, Event, Exit, Generation, Inherited, Standing};
+use crate::roll::{Death, Event, Generation, Inherited, Standing};
 use crate::systemd::generation::{Life, invocation_id};
 use crate::systemd::{Bus, Error, folder, group};
 use crate::unit::DropIn;
@@ -322,7 +322,7 @@ impl Backend for ServiceBackend {
         group::are_gone(&name.to_string(), &units)
     }
 
-    async fn end(&mut self, exit: &Exit) {
+    async fn end(&mut self) {
         // Nobody else would remove their files; and without them none can be started, whoever may hear of it yet.
         let unanswered = |unit: &Unit| *unit.asked.borrow() == Asked::Unanswered;
         for (&generation, unit) in self.units.iter_mut().filter(|(_, unit)| unanswered(unit)) {
@@ -332,7 +332,7 @@ impl Backend for ServiceBackend {
                 log::warn_of(About::NotDone, &unit, format_args!("can't remove the files of {unit}: {error}"));
             }
         }
-        if let (Exit::Stopped, Origin::Wrapper { guarded: true, name, .. }) = (exit, &self.context.origin) {
+        if let Origin::Wrapper { guarded: true, name, .. } = &self.context.origin {
             clear::dismiss_guard(&self.context.bus, name).await;
         }
         // In a wrapper a failed unit stays to be looked at, and the next start clears it away. At a terminal there is no
