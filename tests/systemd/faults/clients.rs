@@ -131,7 +131,7 @@ enum Answer {
     /// With 200, by a generation of this mark.
     Marked(u32),
     Refused,
-    /// Reset, or closed without an answer, or in the middle of one.
+    /// Reset, or closed without an answer, or in the middle of one, or given up by whoever had taken it.
     Reset,
     /// None in time, or another one.
     None,
@@ -152,6 +152,8 @@ fn ask() -> Answer {
             match mark {
                 Some(mark) => Answer::Marked(mark),
                 None if text.starts_with("HTTP/1.0 200 ") => Answer::Reset,
+                // What gunicorn says when the watchdog's SIGABRT ends it in the middle of one.
+                None if text.starts_with("HTTP/1.1 500 ") => Answer::Reset,
                 None => {
                     println!("an odd answer: {text:?}");
                     Answer::None

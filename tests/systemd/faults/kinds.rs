@@ -105,6 +105,11 @@ pub const FAULTS: &[Fault] = &[
         "mount -o remount,size=$(($(df --output=used -k /run | tail -n 1)))k /run; sleep LASTS; mount -o remount,size=50% /run",
         &[Fails],
     ),
+    fault(
+        "/run is full, and procroll killed",
+        "mount -o remount,size=$(($(df --output=used -k /run | tail -n 1)))k /run; signal KILL; sleep LASTS; mount -o remount,size=50% /run",
+        &[Crashes, Fails],
+    ),
     // The bus.
     fault("the bus restarted", "systemctl restart dbus.service", &[Fails]),
     fault(
