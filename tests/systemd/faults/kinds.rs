@@ -60,7 +60,8 @@ untake() {
 other_bus() {
     systemctl stop dbus.socket dbus.service
     [ -e /etc/systemd/system/dbus.service ] && other=disable || other=enable
-    systemctl "$other" --quiet dbus-broker
+    # With /run full systemd can't read its units anew, and if it found only later which one dbus.service is it would leave the bus.
+    until systemctl "$other" --quiet dbus-broker && systemctl daemon-reload; do sleep 0.1; done
     until systemctl start dbus.socket dbus.service; do sleep 0.1; done
 }
 # Cancels the job of the reload that somebody has asked for, or is about to.

@@ -113,7 +113,7 @@ impl<'a> World<'a> {
     fn look(&mut self) -> Result<Seen, String> {
         let mut units = self.units();
         let others = units.split_off(units.len().min(1));
-        let (dead, alive): (Vec<_>, Vec<_>) = others.into_iter().partition(Unit::is_over);
+        let (dead, alive): (Vec<_>, Vec<_>) = others.into_iter().partition(|unit| unit.is_over() || unit.has_exited());
         let ([wrapper], [unit]) = (&units[..], &alive[..]) else { return Err(format!("{units:#?} {alive:#?}")) };
         let rest = wrapper.status.strip_prefix(&format!("{} (main PID {}) serves", unit.id, unit.pid));
         let at_rest = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("; last roll failed"));
@@ -230,6 +230,11 @@ impl Unit {
 
     fn runs(&self) -> bool {
         self.state == "active running" && self.job.is_empty()
+    }
+
+    /// As a candidate stays that has ended well, but too early.
+    fn has_exited(&self) -> bool {
+        self.state == "active exited" && self.job.is_empty()
     }
 
     pub fn is_over(&self) -> bool {
