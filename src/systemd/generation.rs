@@ -219,6 +219,13 @@ impl Watched {
         }
     }
 
+    /// Whether the unit has done anything else by the time of systemd's last answer.
+    pub async fn has_changed(&self) -> bool {
+        // What it said before that has come, but may not have been read.
+        tokio::task::yield_now().await;
+        self.state.has_changed().unwrap_or(false)
+    }
+
     /// Waits until the unit is in a state like this.
     pub async fn until(&mut self, like: impl Fn(&State) -> bool) -> Result<State, Error> {
         loop {

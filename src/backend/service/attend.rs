@@ -81,6 +81,11 @@ async fn follow(
             }
             Standing::Dead => {
                 let death = watched.death(&state).await?;
+                if watched.has_changed().await {
+                    // Somebody has started it anew, and how it had ended nobody knows any more.
+                    last.standing = before;
+                    continue;
+                }
                 // What has stopped, and not failed, systemd forgets as soon as nobody watches it any more.
                 let mut listed = death != Death::Stopped;
                 if state.exited && watched.is_populated().await? {

@@ -30,6 +30,8 @@ pub enum Excuse {
     Crashes,
     /// It freezes procroll. One that is killed meanwhile was seen not to be started any more by systemd 262, however often it was thawed.
     Freezes,
+    /// It starts the candidate, also one that has failed.
+    Revives,
     /// It asks for rolls itself.
     Rolls,
     /// It stops the service.
@@ -177,7 +179,7 @@ pub const FAULTS: &[Fault] = &[
     fault("the candidate terminated", "terminate $(main $(new))", &[Ends, Fails]),
     fault("the candidate stopped", "systemctl stop $(new)", &[Ends, Fails]),
     // Here and below: what is told to stop while it starts may not hear that, serves on, and is killed in the end.
-    fault("the candidate restarted", "systemctl restart $(new)", &[Kills, Ends, Fails]),
+    fault("the candidate restarted", "systemctl restart $(new)", &[Kills, Ends, Fails, Revives]),
     fault(
         "the candidate frozen",
         "systemctl freeze $(new); sleep LASTS; for _ in $(seq 30); do systemctl thaw $(new) && break; sleep 0.1; done",

@@ -113,7 +113,11 @@ impl Step {
         let mut faults: Vec<_> = (0..=chance.below(3) / 2).map(|_| bag.take()).collect();
         faults.dedup();
         let mut step = Self { roll: None, faults };
-        if step.may(Excuse::Freezes) && step.may(Excuse::Crashes) {
+        // Whoever starts a candidate by its name that has failed has two until the next roll.
+        let revived =
+            step.may(Excuse::Revives) && step.faults.iter().all(|fault| fault.name.starts_with("the candidate"));
+        let never_thawed = step.may(Excuse::Freezes) && step.may(Excuse::Crashes);
+        if step.faults.len() > 1 && (revived || never_thawed) {
             bag.kinds.extend(step.faults.pop());
         }
         loop {
