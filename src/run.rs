@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, anyhow};
 use tokio::time::{sleep, timeout};
 
-use crate::backend::service::{Origin, ServiceBackend, active_base, refuse_taken, wrapper_settings};
+use crate::backend::service::{Origin, ServiceBackend, active_base, clear_away, refuse_taken, wrapper_settings};
 use crate::check::{self, Facts, Held, Level, Report};
 use crate::cli::{Caller, Run};
 use crate::control::{self, Control};
@@ -202,7 +202,19 @@ impl Patience {
         if let Some(unit) = &self.unit {
             let generations = guard::stop_generations(&self.bus, unit).await;
             // Whoever waits for the stop is not told that it is over before it is.
-            let mut stopped = pin!(guard::have_stopped(&self.bus, &generations));
+            let mut stopped = pin!(async {
+                guard::have_stopped(&self.bus, &generations).await?;
+                // A unit that is still listed is not worth keeping anybody waiting.
+                let _ = timeout(ALIVE_EVERY, async {
+                    let link = self.bus.connect().await?;
+                    for generation in &generations {
+                        clear_away(&link, generation, unit).await?;
+                    }
+                    Ok::<_, systemd::Error>(())
+                })
+                .await;
+                Ok::<_, systemd::Error>(())
+            });
             loop {
                 self.say_alive();
                 match timeout(ALIVE_EVERY, stopped.as_mut()).await {

@@ -10,6 +10,7 @@ on_each_systemd!(
     what_cannot_be_executed_changes_nothing,
     no_request_and_no_signal_is_lost,
     a_stop_at_that_very_moment_is_a_stop,
+    a_stop_at_that_very_moment_leaves_no_failure,
     a_stop_at_that_very_moment_waits_for_what_takes_its_time,
     a_stop_at_that_very_moment_outlasts_a_systemd_that_executes_itself_anew,
     a_reload_at_that_very_moment_is_told_the_truth,
@@ -148,6 +149,21 @@ fn a_stop_at_that_very_moment_is_a_stop(machine: &Machine) {
         machine.wait_for_property("web", "ActiveState", "inactive");
     }
     nothing_is_left(machine);
+}
+
+/// A unit that failed, at its start or at its end, goes as with any stop.
+fn a_stop_at_that_very_moment_leaves_no_failure(machine: &Machine) {
+    let unit = wrapper("--settle=0 --ready-timeout=100ms", "wait /run/go ready run");
+    machine.unit("web.service", &unit.replace("[Unit]\n", "[Unit]\nStartLimitIntervalSec=0\n"));
+    for apart in (0..60).step_by(4) {
+        machine.ok("touch /run/go && systemctl start web && rm /run/go");
+        assert_ne!(machine.run("systemctl reload web").status, Some(0));
+        assert_eq!(machine.units("web@*").len(), 2);
+        machine.ok(&format!(
+            "systemctl kill --kill-whom=main --signal=RTMIN+25 web; sleep 0.{apart:03}; systemctl stop web"
+        ));
+        nothing_is_left(machine);
+    }
 }
 
 /// Takes a second and more to stop.

@@ -67,7 +67,7 @@ pub(super) async fn undo(context: &Context, generation: Generation) {
         bring_down(&link, unit).await?;
         let mut watched = Watched::now(link.clone(), unit).await?;
         watched.until(|state| state.standing == Standing::Dead).await?;
-        clear(context, &link, unit).await
+        clear_away(&link, unit, &context.origin.owner()).await
     })
     .await;
 }
@@ -93,7 +93,7 @@ pub(super) async fn forget(context: Arc<Context>, generation: Generation) {
     let unit = context.unit(generation);
     let mut clearing = pin!(async {
         loop {
-            match clear(&context, &context.bus.insist().await, &unit).await {
+            match clear_away(&context.bus.insist().await, &unit, &context.origin.owner()).await {
                 Err(error) if error.is_about_the_connection() => context.bus.pause().await,
                 cleared => return cleared,
             }
@@ -114,10 +114,14 @@ pub(super) async fn forget(context: Arc<Context>, generation: Generation) {
     }
 }
 
-async fn clear(context: &Context, link: &Link, unit: &str) -> Result<(), Error> {
-    let place = &context.bus.place;
+/// Makes systemd forget a generation of `owner`, of which nothing is to run any more, and removes its files.
+///
+/// # Errors
+/// If systemd can't be asked.
+pub async fn clear_away(link: &Link, unit: &str, owner: &str) -> Result<(), Error> {
+    let place = link.place();
     let is_loaded = link.is_loaded(unit).await?;
-    if folder::owner(place, unit) != Some(context.origin.owner()) {
+    if folder::owner(place, unit).as_deref() != Some(owner) {
         return Ok(());
     }
     if !is_loaded {

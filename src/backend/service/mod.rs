@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+pub use clear::clear_away;
 pub use origin::{Origin, active_base, refuse_taken};
 pub use prepare::wrapper_settings;
 
