@@ -26,6 +26,8 @@ pub enum Report {
     Invoked(Generation, String),
     /// A generation says this of itself (`STATUS=`). Not where its unit's manager hears that.
     Status(Generation, String),
+    /// What was asked of a generation has been heard.
+    Heard,
     /// Anything else that happened to a generation.
     Event(Event),
 }
@@ -62,6 +64,8 @@ pub trait Backend {
     fn rest(&mut self);
     /// Whether it would hear of a generation's end, as far as it knows.
     fn is_in_touch(&self) -> bool;
+    /// Whether all that was asked of generations has been heard, so that this process may go without it being lost.
+    fn is_heard(&mut self) -> bool;
     /// Whether no generation is left, as far as that can be told without being in touch.
     fn nothing_is_left(&self) -> bool;
     /// procroll ends: clears away what nobody would look after any more, and returns when that is done.

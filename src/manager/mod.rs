@@ -3,6 +3,7 @@
 //! Everything comes in by the one `select!`: signals, reports of the backend, the answer of the unit's manager, time.
 //! Nothing in the loop waits for anything else, so a stop is heard at any moment.
 
+mod anew;
 mod gap;
 mod signals;
 pub mod status;
@@ -19,7 +20,7 @@ use crate::backend::{Backend, Report, When};
 use crate::control::{Control, Outcome, Reply};
 use crate::log::{self, About};
 use crate::notify::{Upstream, Waiting, Word};
-use crate::reexec::{self, Reexec};
+use crate::reexec::Reexec;
 use crate::roll::{Action, Event, Exit, Failed, Generation, Inherited, Roll};
 use crate::settings::SignalName;
 
@@ -38,9 +39,6 @@ const EXTEND_FIRST: Duration = Duration::from_millis(100);
 /// one, by which a call takes less than a minute.
 const OUT_OF_TOUCH: Duration = Duration::from_secs(2);
 const HUNG: Duration = Duration::from_secs(60);
-
-/// How long it takes at the most to learn of a signal that has come already.
-const LAST_WORD: Duration = Duration::from_millis(2);
 
 /// Runs generations by a backend, and tells an upstream.
 #[derive(Debug)]
@@ -133,18 +131,9 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
                 self.backend.end().await;
                 return exit;
             }
-            if self.reexec_asked && self.roll.is_at_rest() && !self.refusing && control.is_idle() {
-                reexec::hold();
-                let heard = tokio::time::timeout(LAST_WORD, signals.next()).await;
-                // Somebody may have come in meanwhile. Whoever has not finds this process listening again.
-                if heard.is_err() && control.is_idle() {
-                    self.execute_anew();
-                }
-                reexec::hear();
-                if let Ok(request) = heard {
-                    exit = self.asked(request);
-                    continue;
-                }
+            if let Some(request) = self.execute_anew_if_due(&mut signals, &control).await {
+                exit = self.asked(request);
+                continue;
             }
             let wake = self.next_wake();
             exit = tokio::select! {
@@ -163,15 +152,6 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
         let exit = self.handle(Event::Begin(left));
         self.takes_over = if any && !self.up { TakesOver::NotYet } else { TakesOver::No };
         exit
-    }
-
-    /// Whoever waits for a roll has had an answer, so nobody notices.
-    fn execute_anew(&mut self) {
-        self.reexec_asked = false;
-        if let Some(reexec) = &self.reexec {
-            let error = reexec.execute();
-            log::warn(About::NotExecuted, format_args!("can't execute procroll anew, so it goes on as it is: {error}"));
-        }
     }
 
     fn asked(&mut self, request: Request) -> Option<Exit> {
@@ -244,6 +224,8 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
                 }
                 self.handle(event)
             }
+            // Nothing is new, but that procroll may be executed anew by now.
+            Report::Heard => None,
             Report::Status(generation, status) => {
                 self.said.insert(generation, status);
                 self.act()

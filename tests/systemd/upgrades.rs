@@ -7,6 +7,7 @@ use crate::{SOCKET, gunicorn, wrapper};
 on_each_systemd!(
     a_new_version_takes_over_in_place,
     it_waits_for_the_roll_that_is_under_way,
+    it_waits_until_the_old_one_has_been_asked_to_stop,
     what_cannot_be_executed_changes_nothing,
     no_request_and_no_signal_is_lost,
     a_stop_at_that_very_moment_is_a_stop,
@@ -84,6 +85,25 @@ fn it_waits_for_the_roll_that_is_under_way(machine: &Machine) {
         machine.wait_for_property("web", "ActiveState", "active");
     }
     assert_eq!(machine.show("web", "NRestarts"), "0");
+}
+
+/// Otherwise the next procroll would find two that are active, and what serves by now would have to settle once more.
+fn it_waits_until_the_old_one_has_been_asked_to_stop(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=3s", "ready run"));
+    machine.ok("systemctl start web && systemctl reload --no-block web");
+    machine.wait_for_property("web@2", "ActiveState", "active");
+    upgrade(machine);
+    machine.ok("systemctl kill --signal=STOP dbus.service");
+    ask(machine);
+    let serves = format!("web@2.service (main PID {}) serves", machine.show("web@2", "MainPID"));
+    machine.wait_for("the roll to end", || machine.show("web", "StatusText").starts_with(&serves).then_some(()));
+    assert_eq!(machine.show("web@1", "ActiveState"), "active", "nobody could be asked");
+    assert!(!is_new(machine));
+    machine.ok("systemctl kill --signal=CONT dbus.service");
+    machine.wait_for("the new version", || is_new(machine).then_some(()));
+    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
+    let log = machine.log("web.service");
+    assert!(!log.contains("Found"), "{log}");
 }
 
 fn what_cannot_be_executed_changes_nothing(machine: &Machine) {

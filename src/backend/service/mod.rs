@@ -106,8 +106,10 @@ pub struct ServiceBackend {
     context: Arc<Context>,
     messages: mpsc::UnboundedReceiver<Message>,
     units: BTreeMap<Generation, Unit>,
-    /// Single calls: a stop, a kill, a clearing away.
+    /// Single calls: a stop, a kill, a signal.
     calls: JoinSet<()>,
+    /// Dead ones that are cleared away.
+    clearings: JoinSet<()>,
 }
 
 /// A generation that this backend is in charge of.
@@ -156,7 +158,7 @@ impl ServiceBackend {
         let (sender, messages) = mpsc::unbounded_channel();
         let context =
             Arc::new(Context { bus, origin, verified: prepare::Verified::default(), kept: Mutex::default(), sender });
-        Self { context, messages, units: BTreeMap::new(), calls: JoinSet::new() }
+        Self { context, messages, units: BTreeMap::new(), calls: JoinSet::new(), clearings: JoinSet::new() }
     }
 
     /// The digest of what the wrapper's unit said when procroll began.
@@ -205,9 +207,13 @@ impl ServiceBackend {
     }
 
     fn call<F: Future<Output = ()> + Send + 'static>(&mut self, call: impl FnOnce(Arc<Context>) -> F) {
+        let (context, call) = (Arc::clone(&self.context), call(Arc::clone(&self.context)));
         // Those that have ended need no memory.
         while self.calls.try_join_next().is_some() {}
-        self.calls.spawn(call(Arc::clone(&self.context)));
+        self.calls.spawn(async move {
+            call.await;
+            let _ = context.sender.send(Message::Report(Report::Heard));
+        });
     }
 
     /// Makes a call about a unit when systemd has answered that it is ours. A start that failed leaves nothing to call for.
@@ -301,7 +307,8 @@ impl Backend for ServiceBackend {
     }
 
     fn forget(&mut self, generation: Generation) {
-        self.call(move |context| clear::forget(context, generation));
+        while self.clearings.try_join_next().is_some() {}
+        self.clearings.spawn(clear::forget(Arc::clone(&self.context), generation));
     }
 
     fn rest(&mut self) {
@@ -315,6 +322,11 @@ impl Backend for ServiceBackend {
 
     fn is_in_touch(&self) -> bool {
         self.context.bus.is_up()
+    }
+
+    fn is_heard(&mut self) -> bool {
+        while self.calls.try_join_next().is_some() {}
+        self.calls.is_empty()
     }
 
     fn nothing_is_left(&self) -> bool {
