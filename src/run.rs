@@ -208,7 +208,9 @@ impl Patience {
                 let _ = timeout(ALIVE_EVERY, async {
                     let link = self.bus.connect().await?;
                     for generation in &generations {
-                        clear_away(&link, generation, unit).await?;
+                        if let Err(error) = clear_away(&link, generation, unit).await {
+                            tracing::debug!("can't clear {generation} away: {error}");
+                        }
                     }
                     Ok::<_, systemd::Error>(())
                 })

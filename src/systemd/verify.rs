@@ -21,6 +21,9 @@ use crate::unit::text::{self, Assignment, Section};
 /// How long the check may take; it takes some 30 ms.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A key that no systemd knows, on the last line: it says so when it has read all the others.
+const LAST: &str = "ProcrollLastLine";
+
 /// Gives each line its section.
 ///
 /// # Errors
@@ -37,7 +40,8 @@ pub async fn verify(link: &Link, owner: &str, name: &str, overrides: &[Override]
     let service = [("Type", "notify"), ("ExecStart", "/bin/true")]
         .into_iter()
         .map(|(key, value)| Assignment::own(Section::Service, key, value))
-        .chain(overrides.iter().map(|one| Assignment::own(Section::Service, &one.key, &one.value)));
+        .chain(overrides.iter().map(|one| Assignment::own(Section::Service, &one.key, &one.value)))
+        .chain([Assignment::own(Section::Service, LAST, "yes")]);
     let lines: Vec<_> = unit.chain(service).collect();
     fs::write(&file, text::render(&lines)).with_context(|| format!("can't write {}", file.display()))?;
 
@@ -65,6 +69,11 @@ pub async fn verify(link: &Link, owner: &str, name: &str, overrides: &[Override]
         }
         assignments.push(Assignment::own(section, &one.key, &one.value));
     }
+    // Without a word about the last line nothing follows from there being none about the others.
+    ensure!(
+        messages.is_unknown(lines.len() + 2),
+        "systemd-analyze verify was not heard to the end, so it is not known what systemd makes of the options. Try again"
+    );
     Ok(assignments)
 }
 

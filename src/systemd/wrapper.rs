@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::libc;
 use tokio::sync::Mutex;
+use zbus::OwnedObjectPath;
 
 use super::error::if_there;
 use super::{Error, Link, Place};
@@ -118,7 +119,7 @@ async fn read_once(link: &Link, name: &WrapperName) -> Result<Now> {
     let (unit, service) = (link.unit(&id).await?, link.service(&id).await?);
     // All at once: each way there and back is time that somebody waits for.
     let manager = link.manager().await?;
-    let (read_at, load_state, fragment, drop_ins, triggers, (job, _), commands, slice, user, group, dynamic) = tokio::try_join!(
+    let (read_at, load_state, fragment, drop_ins, triggers, job, commands, slice, user, group, dynamic) = tokio::try_join!(
         manager.units_load_timestamp_monotonic(),
         unit.load_state(),
         unit.fragment_path(),
@@ -137,6 +138,7 @@ async fn read_once(link: &Link, name: &WrapperName) -> Result<Now> {
         bail!("{id} has {} ExecStart= commands where procroll needs to be the only one", commands.len());
     };
 
+    let job = reload_job(link, job).await?;
     let sources = read_sources(&fragment, &drop_ins)?;
     let sockets: Vec<_> = triggers.into_iter().filter(|trigger| trigger.ends_with(".socket")).collect();
     let mut wrapper = Wrapper { name: name.clone(), sources, sockets, slice, dynamic_user: None };
@@ -339,12 +341,21 @@ pub async fn cancel_interrupted_job(link: &Link, id: &str, jobs: &BTreeSet<u32>,
     cancel_job(link, id, |job, job_type, _| job_type == "start" && (changed || jobs.contains(&job))).await
 }
 
-/// The number of the job that a unit has; 0 for none.
+/// The number of the reload that a unit has under way; 0 for none.
 ///
 /// # Errors
 /// If systemd can't be asked.
 pub async fn job(link: &Link, id: &str) -> Result<u32, Error> {
-    Ok(link.unit(id).await?.job().await?.0)
+    reload_job(link, link.unit(id).await?.job().await?).await
+}
+
+/// The number of this job if it is a reload; otherwise 0, as for none. Whoever waits for a start is to hear that all is well.
+async fn reload_job(link: &Link, (job, path): (u32, OwnedObjectPath)) -> Result<u32, Error> {
+    if job == 0 {
+        return Ok(0);
+    }
+    let job_type = if_there(link.job(path).await?.job_type().await)?;
+    Ok(if job_type.is_some_and(|job_type| job_type == "reload") { job } else { 0 })
 }
 
 async fn cancel_job(link: &Link, id: &str, which: impl Fn(u32, &str, &str) -> bool) -> Result<(), Error> {

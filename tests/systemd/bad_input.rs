@@ -11,6 +11,7 @@ on_each_systemd!(
     where_no_systemd_runs_it_says_so,
     a_unit_that_cannot_be_a_wrapper_is_refused,
     a_name_in_use_is_skipped,
+    options_that_systemd_does_not_answer_for_are_refused,
 );
 
 const USAGE: i32 = 170;
@@ -164,4 +165,30 @@ fn a_name_in_use_is_skipped(machine: &Machine) {
     machine.ok("systemctl stop web");
     assert_eq!(machine.units("web@*"), ["web@2.service"], "somebody else's is left alone");
     assert_eq!(machine.show("web@2", "MainPID"), stranger);
+}
+
+/// Silence would pass for consent: a generation would start without its user or its limits.
+fn options_that_systemd_does_not_answer_for_are_refused(machine: &Machine) {
+    let unit = |options: &str| wrapper(&format!("--settle=0 {options}"), "ready run");
+    machine.unit("web.service", &unit("-p TasksMax=7"));
+    machine.ok("systemctl start web");
+    assert_eq!(machine.show("web@1", "TasksMax"), "7");
+    let pid = machine.show("web@1", "MainPID");
+    machine.ok("mv /usr/bin/systemd-analyze /usr/bin/systemd-analyze.real");
+    // It is not there, it says nothing, it is killed in the middle.
+    let killed = "#!/bin/sh\necho \"$4:2: Unknown key 'TasksMax' in section [Unit], ignoring.\" >&2\nkill -KILL $$\n";
+    for (number, script) in [(8, ""), (9, "#!/bin/sh\n"), (10, killed)] {
+        if !script.is_empty() {
+            machine.install("/usr/bin/systemd-analyze", script);
+        }
+        machine.unit("web.service", &unit(&format!("-p TasksMax={number}")));
+        assert_eq!(machine.run("systemctl reload web").status, Some(1), "{script}");
+        let status = machine.show("web", "StatusText");
+        assert!(status.starts_with(&format!("web@1.service (main PID {pid}) serves")), "{status}");
+        assert!(status.contains("systemd-analyze verify was not heard to the end"), "{status}");
+    }
+    machine.ok("mv /usr/bin/systemd-analyze.real /usr/bin/systemd-analyze");
+    machine.ok("systemctl reload web");
+    let serving = machine.units("web@*").pop().expect("one that serves");
+    assert_eq!(machine.show(&serving, "TasksMax"), "10");
 }

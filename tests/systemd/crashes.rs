@@ -16,9 +16,14 @@ on_each_systemd!(
     what_is_somebody_elses_is_not_taken_over,
     a_new_name_for_generations_takes_a_restart,
     a_unit_that_cannot_be_rolled_stops_nothing,
+    a_generation_that_reloads_itself_is_taken_over,
+    a_handover_waits_for_what_lives_on_of_one_that_ended_meanwhile,
 );
 
-from_systemd_257!(a_reload_that_comes_to_one_with_a_start_fails_if_what_serves_is_not_what_the_unit_says);
+from_systemd_257!(
+    a_reload_that_comes_to_one_with_a_start_fails_if_what_serves_is_not_what_the_unit_says,
+    who_waits_for_the_first_start_is_told_that_it_is_up,
+);
 
 fn kill(machine: &Machine, restarts: &str) {
     machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
@@ -233,4 +238,54 @@ fn a_unit_that_cannot_be_rolled_stops_nothing(machine: &Machine) {
     machine.unit("web.service", &unit("--settle=0"));
     machine.ok("systemctl reload web");
     machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@3.service"]).then_some(()));
+}
+
+/// And so is whatever waits for that.
+fn who_waits_for_the_first_start_is_told_that_it_is_up(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=3s", "ready run"));
+    machine.unit(
+        "front.service",
+        "[Unit]\nRequires=web.service\nAfter=web.service\n[Service]\nExecStart=sleep infinity\n",
+    );
+    let start = machine.spawn(&["systemctl", "start", "web", "front"]);
+    machine.wait_for_property("web@1", "ActiveState", "active");
+    let pid = machine.show("web@1", "MainPID");
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+    assert!(start.wait_with_output().expect("systemctl start").status.success());
+    assert_eq!((machine.show("front", "ActiveState"), machine.show("web@1", "MainPID")), ("active".to_owned(), pid));
+}
+
+fn a_generation_that_reloads_itself_is_taken_over(machine: &Machine) {
+    let script = "/bin/sh -c 'systemd-notify --ready; systemd-notify RELOADING=1; exec sleep infinity'";
+    let unit = |options: &str| {
+        let unit = with_lines("RestartPreventExitStatus=170 171 173 174 175", options, "");
+        unit.replace("/usr/bin/payload ", script)
+    };
+    machine.unit("web.service", &unit("--settle=0 -p NotifyAccess=all"));
+    machine.ok("systemctl start web");
+    machine.wait_for_property("web@1", "ActiveState", "reloading");
+    let pid = machine.show("web@1", "MainPID");
+    // One that systemd has not read is refused at a start, but not where something serves.
+    machine.write("/etc/systemd/system/web.service", &unit("--settle=1s -p NotifyAccess=all"));
+    kill(machine, "1");
+    machine.wait_for_property("web", "StatusText", &format!("web@1.service (main PID {pid}) serves"));
+    assert_eq!(machine.show("web@1", "MainPID"), pid);
+}
+
+fn a_handover_waits_for_what_lives_on_of_one_that_ended_meanwhile(machine: &Machine) {
+    let script = "[ ! -e /run/worker ] || ! kill -0 $(cat /run/worker) || touch /run/beside\n\
+                  trap '' TERM\nsleep infinity &\necho $! >/run/worker\ntrap - TERM\n\
+                  systemd-notify --ready\nwhile [ ! -e /run/go ]; do sleep 0.05; done\n";
+    machine.write("/srv/lives.sh", script);
+    let options = "--strategy=handover --settle=0 -p NotifyAccess=all --shutdown-timeout=2s";
+    let unit = with_lines("RestartSec=1s", options, "").replace("/usr/bin/payload ", "/bin/sh /srv/lives.sh");
+    machine.unit("web.service", &unit);
+    machine.ok("systemctl start web");
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+    machine.wait_for_property("web", "SubState", "auto-restart");
+    machine.ok("touch /run/go");
+    machine.wait_for_property("web@1", "SubState", "exited");
+    machine.ok("rm /run/go");
+    machine.wait_for_property("web@2", "ActiveState", "active");
+    assert!(!machine.path("/run/beside").exists(), "nothing else runs when it starts");
 }

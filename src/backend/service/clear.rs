@@ -188,9 +188,15 @@ pub(super) async fn survey(context: &Context) -> Result<Vec<Inherited>, Error> {
 
 /// What a generation does. One of which that can't be told may serve or be about to: it is awaited.
 async fn standing(link: &Link, unit: &str) -> Result<Standing, Error> {
-    let state = async { Watched::now(link.clone(), unit).await?.next().await };
-    match state.await {
-        Ok(state) => Ok(state.standing),
+    let standing = async {
+        let mut watched = Watched::now(link.clone(), unit).await?;
+        let state = watched.next().await?;
+        // Its main process has ended and others live on, which are stopped.
+        let lives_on = state.exited && watched.is_populated().await?;
+        Ok::<_, Error>(if lives_on { Standing::Deactivating } else { state.standing })
+    };
+    match standing.await {
+        Ok(standing) => Ok(standing),
         Err(error) if error.is_about_the_connection() => Err(error),
         Err(error) => {
             log_failure("can't tell what goes on in", unit, &error);

@@ -65,7 +65,7 @@ impl Origin {
 pub async fn active_base(place: &Place, link: &Link, owner: &str) -> Result<Option<BaseName>, Error> {
     for unit in folder::all(place).filter(|unit| folder::owner(place, unit).as_deref() == Some(owner)) {
         if link.is_loaded(&unit).await?
-            && matches!(link.unit(&unit).await?.active_state().await?.as_str(), "active" | "activating")
+            && !matches!(link.unit(&unit).await?.active_state().await?.as_str(), "inactive" | "failed" | "deactivating")
             && let Some(base) = BaseName::of(&unit)
         {
             return Ok(Some(base));
