@@ -205,16 +205,7 @@ impl Patience {
             let mut stopped = pin!(async {
                 guard::have_stopped(&self.bus, &generations).await?;
                 // A unit that is still listed is not worth keeping anybody waiting.
-                let _ = timeout(ALIVE_EVERY, async {
-                    let link = self.bus.connect().await?;
-                    for generation in &generations {
-                        if let Err(error) = clear_away(&link, generation, unit).await {
-                            tracing::debug!("can't clear {generation} away: {error}");
-                        }
-                    }
-                    Ok::<_, systemd::Error>(())
-                })
-                .await;
+                let _ = timeout(ALIVE_EVERY, self.clear_away(unit, &generations)).await;
                 Ok::<_, systemd::Error>(())
             });
             loop {
@@ -234,6 +225,16 @@ impl Patience {
             }
         }
         None
+    }
+
+    async fn clear_away(&self, unit: &str, generations: &[String]) -> Result<(), systemd::Error> {
+        let link = self.bus.connect().await?;
+        for generation in generations {
+            if let Err(error) = clear_away(&link, generation, unit).await {
+                tracing::debug!("can't clear {generation} away: {error}");
+            }
+        }
+        Ok(())
     }
 }
 

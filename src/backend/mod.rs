@@ -64,8 +64,11 @@ pub trait Backend {
     fn rest(&mut self);
     /// Whether it would hear of a generation's end, as far as it knows.
     fn is_in_touch(&self) -> bool;
-    /// Whether all that was asked of generations has been heard, so that this process may go without it being lost.
-    fn is_heard(&mut self) -> bool;
+    /// Whether all that was asked of generations has been heard, so that this process may go without it being lost. As a rule
+    /// that is so at once; otherwise [`Report::Heard`] tells each time.
+    fn is_heard(&mut self) -> bool {
+        true
+    }
     /// Whether no generation is left, as far as that can be told without being in touch.
     fn nothing_is_left(&self) -> bool;
     /// procroll ends: clears away what nobody would look after any more, and returns when that is done.

@@ -54,10 +54,6 @@ impl Backend for FakeBackend {
         true
     }
 
-    fn is_heard(&mut self) -> bool {
-        true
-    }
-
     fn nothing_is_left(&self) -> bool {
         self.nothing_is_left
     }

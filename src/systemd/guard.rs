@@ -92,7 +92,7 @@ pub async fn arm(link: &Link, wrapper: &WrapperName, program: &str) -> Result<()
     Err(Error::UnitExists(format!("{name} is no guard, or systemd does not unload it")))
 }
 
-/// Has the guard of a wrapper go whose generations have all been stopped. systemd does that by itself, but not while a job of
+/// Has the guard of a wrapper go that ends. systemd does that by itself, but not while a job of
 /// the wrapper waits, as a reload does for a unit that the wrapper comes after.
 pub async fn dismiss(link: &Link, wrapper: &WrapperName) -> Result<(), Error> {
     let name = name(wrapper);

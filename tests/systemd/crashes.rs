@@ -278,7 +278,7 @@ fn a_handover_waits_for_what_lives_on_of_one_that_ended_meanwhile(machine: &Mach
                   systemd-notify --ready\nwhile [ ! -e /run/go ]; do sleep 0.05; done\n";
     machine.write("/srv/lives.sh", script);
     let options = "--strategy=handover --settle=0 -p NotifyAccess=all --shutdown-timeout=2s";
-    let unit = with_lines("RestartSec=1s", options, "").replace("/usr/bin/payload ", "/bin/sh /srv/lives.sh");
+    let unit = with_lines("RestartSec=5s", options, "").replace("/usr/bin/payload ", "/bin/sh /srv/lives.sh");
     machine.unit("web.service", &unit);
     machine.ok("systemctl start web");
     machine.ok("systemctl kill --kill-whom=main --signal=KILL web");

@@ -432,10 +432,6 @@ impl Backend for DirectBackend {
         true
     }
 
-    fn is_heard(&mut self) -> bool {
-        true
-    }
-
     fn nothing_is_left(&self) -> bool {
         self.generations.is_empty()
     }

@@ -43,7 +43,7 @@ pub(super) async fn kill(context: Arc<Context>, generation: Generation) {
     insist(&context, "kill", unit, |link| async move { link.kill_unit(unit).await }).await;
 }
 
-/// Has the guard of a wrapper go when all has been stopped. A bus that doesn't answer is no reason to keep anybody waiting: the
+/// Has the guard of a wrapper go that ends. A bus that doesn't answer is no reason to keep anybody waiting: the
 /// next start finds what is left of it.
 pub(super) async fn dismiss_guard(bus: &Bus, wrapper: &WrapperName) {
     let dismiss = async { guard::dismiss(&bus.connect().await?, wrapper).await };
