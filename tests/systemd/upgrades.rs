@@ -2,7 +2,7 @@
 
 use crate::machine::{Answers, Load, Machine};
 use crate::stops::nothing_is_left;
-use crate::{SOCKET, gunicorn, wrapper};
+use crate::{SOCKET, gunicorn, with_lines, wrapper};
 
 on_each_systemd!(
     a_new_version_takes_over_in_place,
@@ -18,7 +18,10 @@ on_each_systemd!(
     a_reload_at_that_very_moment_that_fails_is_told_so,
 );
 
-from_systemd_254!(a_reload_while_nobody_serves_any_more_ends_with_its_roll);
+from_systemd_254!(
+    a_reload_while_nobody_serves_any_more_ends_with_its_roll,
+    another_signal_of_the_units_own_is_heard_after_that,
+);
 
 /// Puts another file with the same content in the place of the binary, as a package does.
 fn upgrade(machine: &Machine) {
@@ -270,4 +273,19 @@ fn a_reload_at_that_very_moment_that_fails_is_told_so(machine: &Machine) {
     machine.unit("web.service", &wrapper("--settle=0", "ready run"));
     machine.ok("systemctl reload web && systemctl stop web");
     nothing_is_left(machine);
+}
+
+fn another_signal_of_the_units_own_is_heard_after_that(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    let signals = "ReloadSignal=SIGUSR2\nKillSignal=SIGUSR1\nTimeoutStopSec=30s";
+    machine.unit("web.service", &with_lines(signals, "--settle=0 --signal=TERM", "ready run"));
+    upgrade(machine);
+    ask(machine);
+    machine.wait_for("the new version", || is_new(machine).then_some(()));
+    machine.ok("systemctl reload web");
+    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
+    machine.ok("systemctl stop web");
+    nothing_is_left(machine);
+    assert_eq!(machine.show("web", "Result"), "success");
 }
