@@ -20,6 +20,7 @@ on_each_systemd!(
     a_stop_in_a_roll_has_a_timeout_of_its_own,
     the_units_own_signals_to_stop_are_heard,
     a_frozen_generation_is_stopped,
+    a_stop_that_systemd_refuses_is_asked_for_again,
     a_stop_without_a_bus_ends,
     a_stop_that_somebody_cancels_is_asked_for_again,
     a_stop_by_a_signal_is_no_reload,
@@ -186,6 +187,17 @@ fn a_frozen_generation_is_stopped(machine: &Machine) {
     machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
     machine.ok("systemctl freeze web@2 && systemctl stop web");
     nothing_is_left(machine);
+}
+
+fn a_stop_that_systemd_refuses_is_asked_for_again(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    machine.unit("web@1.service.d/by-hand.conf", "[Unit]\nRefuseManualStop=yes\n");
+    machine.ok("systemctl reload web");
+    let log = || machine.log("web.service");
+    machine.wait_for("word of that", || log().contains("can't stop web@1.service").then_some(()));
+    machine.ok("rm -r /etc/systemd/system/web@1.service.d && systemctl daemon-reload");
+    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
 }
 
 fn a_stop_without_a_bus_ends(machine: &Machine) {

@@ -18,6 +18,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long it may take until a unit that was asked to stop is on its way down, before it is asked again.
 const HEEDED: Duration = Duration::from_secs(1);
 
+/// How long to wait before systemd is asked once more for what it has refused.
+const REFUSED: Duration = Duration::from_secs(5);
+
 /// Asks systemd to stop the unit.
 pub(super) async fn stop(context: Arc<Context>, generation: Generation) {
     let unit = &context.unit(generation);
@@ -25,10 +28,22 @@ pub(super) async fn stop(context: Arc<Context>, generation: Generation) {
 }
 
 /// Asks systemd to stop the unit, and returns when it does. A stop may come to nothing: somebody cancels it, or freezes
-/// the unit at that very moment.
+/// the unit at that very moment. Or systemd refuses it: as long as the unit's slice is frozen, say.
 async fn bring_down(link: &Link, unit: &str) -> Result<(), Error> {
+    let mut refused = false;
     loop {
-        link.stop_unit(unit).await?;
+        match link.stop_unit(unit).await {
+            Ok(()) => {}
+            Err(error) if error.is_about_the_connection() => return Err(error),
+            Err(error) => {
+                if !std::mem::replace(&mut refused, true) {
+                    let why = format_args!("can't stop {unit}: {error}. It is tried again for as long as it takes");
+                    log::warn_of(About::NotDone, unit, why);
+                }
+                tokio::time::sleep(REFUSED).await;
+                continue;
+            }
+        }
         let mut watched = Watched::now(link.clone(), unit).await?;
         let down = watched.until(|state| matches!(state.standing, Standing::Deactivating | Standing::Dead));
         if let Ok(down) = tokio::time::timeout(HEEDED, down).await {
