@@ -111,7 +111,8 @@ async fn interrupted(backend: &ServiceBackend, left: &[Inherited]) -> Interrupte
             .filter(|(_, text)| unit::is_again(text))
             .filter_map(|(_, text)| unit::job(text))
             .collect(),
-        changed: !marks.iter().any(|(generation, text)| Some(*generation) == serving && serves(text)),
+        in_doubt: backend.is_reload_noted(left)
+            || !marks.iter().any(|(generation, text)| Some(*generation) == serving && serves(text)),
     }
 }
 

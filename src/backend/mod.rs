@@ -71,6 +71,13 @@ pub trait Backend {
     }
     /// Whether no generation is left, as far as that can be told without being in touch.
     fn nothing_is_left(&self) -> bool;
+    /// The reload job that a generation was started for, 0 for none, if that can be told.
+    fn reload_of(&self, _: Generation) -> Option<u32> {
+        None
+    }
+    /// Notes on this generation, for whoever finds it when procroll has crashed, that a reload is under way; or with none, that
+    /// this is over.
+    fn note_reload(&mut self, _: Option<Generation>) {}
     /// procroll ends: clears away what nobody would look after any more, and returns when that is done.
     fn end(&mut self) -> impl Future<Output = ()>;
     /// What to type to see more about a generation.

@@ -351,12 +351,13 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
             }
             Err(failed) => {
                 let why = self.failure(&failed, When::Kept);
+                let of_reload = Waiting::Failed(self.backend.reload_of(failed.generation));
                 let (who, waiting) = match (failed.again, self.roll.view().serving) {
                     (Some(again), _) => {
                         let runs = status::runs_again(again, |one| self.backend.name(one));
-                        (runs + &self.says_gap(again.generation), Waiting::Failed)
+                        (runs + &self.says_gap(again.generation), of_reload)
                     }
-                    (None, Some(serving)) => (format!("{} serves on", self.backend.name(serving)), Waiting::Failed),
+                    (None, Some(serving)) => (format!("{} serves on", self.backend.name(serving)), of_reload),
                     (None, None) => ("and nobody serves any more".to_owned(), Waiting::InVain),
                 };
                 let why = format!("Roll failed, {who}: {why}");
@@ -453,6 +454,11 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
 
     fn tell(&mut self) {
         if !self.words.is_empty() {
+            match self.words.iter().rfind(|word| matches!(word, Word::Ready | Word::Reloading)) {
+                Some(Word::Reloading) => self.backend.note_reload(self.roll.view().serving),
+                Some(_) => self.backend.note_reload(None),
+                None => {}
+            }
             self.upstream.tell(&std::mem::take(&mut self.words));
         }
     }

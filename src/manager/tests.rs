@@ -62,6 +62,10 @@ impl Backend for FakeBackend {
         self.log.borrow_mut().push("rest".to_owned());
     }
 
+    fn reload_of(&self, _: Generation) -> Option<u32> {
+        Some(7)
+    }
+
     async fn end(&mut self) {}
 
     fn hint(&self, generation: Generation, _: When) -> String {
@@ -188,7 +192,7 @@ async fn a_failed_roll_refuses_the_reload_and_then_ends_it() {
     assert_eq!(
         bench.taken(),
         [
-            "refuse reload: Failed",
+            "refuse reload: Failed(Some(7))",
             "rest",
             "STATUS=web@1.service (main PID 101) serves; last roll failed: web@2.service failed (Result=exit-code, \
              status=3) while starting. See 2"
@@ -466,7 +470,10 @@ async fn a_failed_handover_names_who_failed_and_who_runs_what() {
     bench.starts(3);
     let log = bench.taken();
     assert_eq!(log[0], "proceed 3");
-    assert!(log.contains(&"refuse reload: Failed".to_owned()) && !log.contains(&"READY".to_owned()), "{log:?}");
+    assert!(
+        log.contains(&"refuse reload: Failed(Some(7))".to_owned()) && !log.contains(&"READY".to_owned()),
+        "{log:?}"
+    );
     let told = "STATUS=web@3.service (main PID 103) serves, after a gap of 1s; last roll failed: ";
     assert_eq!(log.last(), Some(&format!("{told}{failed}; web@3.service runs what web@1.service did")));
 }

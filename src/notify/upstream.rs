@@ -35,8 +35,9 @@ pub enum Word {
 /// Who is to hear that a reload has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiting {
-    /// Whoever waits for the roll that has just failed.
-    Failed,
+    /// Whoever waits for the roll that has just failed: by this reload job, 0 for none. If that is not known, by the one that
+    /// is running: a next one may be by then.
+    Failed(Option<u32>),
     /// Whoever waits for a roll while procroll ends, which systemd would take for the end of the reload, and a good one.
     InVain,
     /// Whoever has waited for one since before procroll crashed.
@@ -91,9 +92,9 @@ impl Upstream for Systemd {
         let (bus, id, interrupted) = (Arc::clone(&self.bus), self.id.clone(), self.interrupted.clone());
         let refusal = self.refusals.begin();
         let nobody = match waiting {
-            Waiting::Failed => !self.owns_reload,
+            Waiting::Failed(job) => !self.owns_reload || job == Some(0),
             Waiting::InVain => false,
-            Waiting::Interrupted => !self.owns_reload || interrupted.jobs.is_empty() && !interrupted.changed,
+            Waiting::Interrupted => !self.owns_reload || interrupted.jobs.is_empty() && !interrupted.in_doubt,
             Waiting::InterruptedInVain => !self.owns_reload || interrupted.in_vain.is_empty(),
         };
         if nobody {
@@ -105,10 +106,10 @@ impl Upstream for Systemd {
             loop {
                 let link = bus.insist().await;
                 let cancelled = match waiting {
-                    Waiting::Failed => wrapper::cancel_reload_job(&link, &id).await,
+                    Waiting::Failed(job) => wrapper::cancel_reload_job(&link, &id, job).await,
                     Waiting::InVain => wrapper::cancel_last_reload_job(&link, &id).await,
                     Waiting::Interrupted => {
-                        wrapper::cancel_interrupted_job(&link, &id, &interrupted.jobs, interrupted.changed).await
+                        wrapper::cancel_interrupted_job(&link, &id, &interrupted.jobs, interrupted.in_doubt).await
                     }
                     Waiting::InterruptedInVain => {
                         wrapper::cancel_interrupted_job(&link, &id, &interrupted.in_vain, false).await
@@ -227,9 +228,9 @@ async fn cancel_own_reload(waiting: Waiting) -> Result<(), Error> {
     let Some(own) = wrapper::own(&link).await? else { return Ok(()) };
     match waiting {
         Waiting::InVain => wrapper::cancel_last_reload_job(&link, &own.id).await,
-        Waiting::Failed if own.reload_signal.is_some() => wrapper::cancel_reload_job(&link, &own.id).await,
+        Waiting::Failed(job) if own.reload_signal.is_some() => wrapper::cancel_reload_job(&link, &own.id, job).await,
         // Here nothing outlives procroll.
-        Waiting::Failed | Waiting::Interrupted | Waiting::InterruptedInVain => Ok(()),
+        Waiting::Failed(_) | Waiting::Interrupted | Waiting::InterruptedInVain => Ok(()),
     }
 }
 

@@ -3,9 +3,9 @@
 //! All of them lie in the manager's own folder for transient units, which only its owner can write to. Nothing is
 //! followed, and nothing removed that isn't procroll's: each file is created anew.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -90,6 +90,29 @@ pub fn owner(place: &Place, name: &str) -> Option<String> {
 /// procroll's own drop-in of the unit `name`, if it has one.
 pub fn read_own(place: &Place, name: &str) -> Option<String> {
     fs::read_to_string(path(place, name).join(OWN_DROP_IN)).ok()
+}
+
+/// Flags the folder of the unit `name`, if there is one, or takes the flag away: by its sticky bit, as udev does it with those
+/// files of its database that are to stay. A file would keep systemd from removing the folder with the unit.
+///
+/// # Errors
+/// If its mode can't be changed.
+pub fn flag(place: &Place, name: &str, flagged: bool) -> io::Result<()> {
+    let Some(mode) = mode(place, name) else { return Ok(()) };
+    let wanted = if flagged { mode | FLAG } else { mode & !FLAG };
+    if wanted == mode { Ok(()) } else { fs::set_permissions(path(place, name), Permissions::from_mode(wanted)) }
+}
+
+/// Whether the folder of the unit `name` is flagged.
+pub fn is_flagged(place: &Place, name: &str) -> bool {
+    mode(place, name).is_some_and(|mode| mode & FLAG != 0)
+}
+
+const FLAG: u32 = 0o1000;
+
+fn mode(place: &Place, name: &str) -> Option<u32> {
+    let metadata = path(place, name).symlink_metadata().ok()?;
+    metadata.is_dir().then(|| metadata.permissions().mode() & 0o7777)
 }
 
 /// All drop-ins of the unit `name` in its folder, or none if it goes meanwhile, or is gone.
@@ -211,6 +234,21 @@ mod tests {
         let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn a_folder_is_flagged_and_otherwise_as_it_was() {
+        let scratch = Scratch::new("flag");
+        let place = scratch.place();
+        flag(&place, "web@1.service", true).expect("no folder, no flag");
+        assert!(!is_flagged(&place, "web@1.service"));
+        let folder = path(&place, "web@1.service");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).expect("a folder");
+        for flagged in [true, true, false, false] {
+            flag(&place, "web@1.service", flagged).expect("flagged or not");
+            assert_eq!(is_flagged(&place, "web@1.service"), flagged);
+            assert_eq!(fs::metadata(&folder).expect("there").permissions().mode() & 0o777, 0o700);
+        }
     }
 
     #[test]

@@ -309,12 +309,13 @@ fn same_identity(place: &Place, wrapper: &Wrapper, user: &str, group: &str, dyna
     Ok(())
 }
 
-/// Makes the `systemctl reload` that waits for this wrapper fail. There is no notification for that; but a service may
-/// cancel its own job.
+/// Makes the `systemctl reload` that waits for this wrapper fail, if it is that `job`. There is no notification for that; but a
+/// service may cancel its own job.
 ///
 /// A job that is waiting is another reload that was asked for meanwhile: it gets a roll of its own, and stays.
-pub async fn cancel_reload_job(link: &Link, id: &str) -> Result<(), Error> {
-    cancel_job(link, id, |_, job_type, state| job_type == "reload" && state == "running").await
+pub async fn cancel_reload_job(link: &Link, id: &str, job: Option<u32>) -> Result<(), Error> {
+    let is_that = |one| job.is_none_or(|job| job == one);
+    cancel_job(link, id, |one, job_type, state| job_type == "reload" && state == "running" && is_that(one)).await
 }
 
 /// The same when there will be no roll any more.
@@ -329,16 +330,17 @@ pub struct Interrupted {
     pub jobs: BTreeSet<u32>,
     /// Those of them whose rolls had failed by then.
     pub in_vain: BTreeSet<u32>,
-    /// The unit has changed since what serves was started, so that a roll may have been asked for before one was begun.
-    pub changed: bool,
+    /// A roll may have been asked for before one was begun: a reload was under way, or the unit has changed since what serves
+    /// was started.
+    pub in_doubt: bool,
 }
 
 /// The same for one that an earlier procroll did not live to answer, by its number. With RestartMode=direct systemd goes on
 /// with that job, by then of type start, and whoever waits for it would be told that all is well.
-pub async fn cancel_interrupted_job(link: &Link, id: &str, jobs: &BTreeSet<u32>, changed: bool) -> Result<(), Error> {
+pub async fn cancel_interrupted_job(link: &Link, id: &str, jobs: &BTreeSet<u32>, in_doubt: bool) -> Result<(), Error> {
     let restart_mode = if_there(link.service(id).await?.restart_mode().await)?;
-    let changed = changed && restart_mode.is_some_and(|mode| mode == "direct");
-    cancel_job(link, id, |job, job_type, _| job_type == "start" && (changed || jobs.contains(&job))).await
+    let in_doubt = in_doubt && restart_mode.is_some_and(|mode| mode == "direct");
+    cancel_job(link, id, |job, job_type, _| job_type == "start" && (in_doubt || jobs.contains(&job))).await
 }
 
 /// The number of the reload that a unit has under way; 0 for none.

@@ -23,6 +23,7 @@ on_each_systemd!(
 from_systemd_257!(
     a_reload_that_comes_to_one_with_a_start_fails_if_what_serves_is_not_what_the_unit_says,
     who_waits_for_the_first_start_is_told_that_it_is_up,
+    a_reload_for_which_no_roll_has_begun_fails_too,
 );
 
 fn kill(machine: &Machine, restarts: &str) {
@@ -253,6 +254,26 @@ fn who_waits_for_the_first_start_is_told_that_it_is_up(machine: &Machine) {
     machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
     assert!(start.wait_with_output().expect("systemctl start").status.success());
     assert_eq!((machine.show("front", "ActiveState"), machine.show("web@1", "MainPID")), ("active".to_owned(), pid));
+}
+
+/// The unit says what it said, but not what it tells of.
+fn a_reload_for_which_no_roll_has_begun_fails_too(machine: &Machine) {
+    machine.write("/etc/web.env", "CONFIG=1\n");
+    let lines = "EnvironmentFile=/etc/web.env\nRestartSec=1s";
+    machine.unit("web.service", &with_lines(lines, "--max-stopping=1 --settle=0", "deaf ready run"));
+    machine.ok("systemctl start web && systemctl reload web");
+    machine.write("/etc/web.env", "CONFIG=2\n");
+    let reload = machine.spawn(&["systemctl", "reload", "web"]);
+    machine.wait_for_property("web", "SubState", "reload-notify");
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+    assert!(!reload.wait_with_output().expect("systemctl reload").status.success());
+    // That is over: who wants it to be up is told that it is, and the next reload has its roll.
+    machine.wait_for_property("web", "ActiveState", "active");
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+    machine.wait_for_property("web", "SubState", "auto-restart");
+    machine.ok("systemctl start web");
+    machine.ok("systemctl kill --signal=KILL web@1 && systemctl reload web");
+    machine.wait_for_property("web@3", "ActiveState", "active");
 }
 
 fn a_generation_that_reloads_itself_is_taken_over(machine: &Machine) {

@@ -27,7 +27,7 @@ use crate::log::{self, About};
 use crate::roll::{Death, Event, Generation, Inherited, Standing};
 use crate::systemd::generation::{Life, invocation_id};
 use crate::systemd::{Bus, Error, folder, group};
-use crate::unit::DropIn;
+use crate::unit::{self, DropIn};
 
 /// What all tasks share.
 #[derive(Debug)]
@@ -172,6 +172,13 @@ impl ServiceBackend {
     /// procroll's own drop-in of a generation, which carries its mark.
     pub fn mark(&self, generation: Generation) -> Option<String> {
         folder::read_own(&self.context.bus.place, &self.context.unit(generation))
+    }
+
+    /// Whether a reload was under way that the procroll before did not live to answer, be it that no roll had begun for it.
+    pub fn is_reload_noted(&self, left: &[Inherited]) -> bool {
+        let is_noted =
+            |one: &Inherited| folder::is_flagged(&self.context.bus.place, &self.context.unit(one.generation));
+        left.iter().any(is_noted)
     }
 
     /// Asks systemd whether it takes what the options say. For a wrapper that is part of each start.
@@ -333,6 +340,19 @@ impl Backend for ServiceBackend {
         let Origin::Wrapper { name, .. } = &self.context.origin else { return false };
         let units: Vec<_> = self.units.keys().map(|generation| self.context.unit(*generation)).collect();
         group::are_gone(&name.to_string(), &units)
+    }
+
+    fn reload_of(&self, generation: Generation) -> Option<u32> {
+        self.mark(generation).map(|text| unit::job(&text).unwrap_or_default())
+    }
+
+    fn note_reload(&mut self, on: Option<Generation>) {
+        for &generation in self.units.keys() {
+            let unit = self.context.unit(generation);
+            if let Err(error) = folder::flag(&self.context.bus.place, &unit, on == Some(generation)) {
+                tracing::debug!("can't note on {unit} whether a reload is under way: {error}");
+            }
+        }
     }
 
     async fn end(&mut self) {
