@@ -42,7 +42,7 @@ impl Run<'_> {
         if step.is_broken() && !ends {
             self.hold(same, &format!("a roll that fails changes nothing\n{seen}"));
         }
-        if after.mark == before.mark && !ends && !step.may(Rolls) {
+        if after.mark == before.mark && !ends && !step.may(Rolls) && !step.may_fall_back() {
             self.hold(same, &format!("whoever serves without a roll is who served before\n{seen}"));
         }
         if !ends && !step.may(Crashes) {

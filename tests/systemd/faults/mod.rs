@@ -143,6 +143,11 @@ impl Step {
         self.is_broken() && self.may(Excuse::Ends)
     }
 
+    /// Whether what serves may be another one that runs the same.
+    fn may_fall_back(&self) -> bool {
+        self.roll.is_some_and(Payload::hands_over) && self.may(Excuse::Fails)
+    }
+
     fn may(&self, excuse: Excuse) -> bool {
         self.faults.iter().any(|fault| fault.excuses.contains(&excuse))
     }

@@ -12,6 +12,11 @@ pub struct Payload {
 }
 
 impl Payload {
+    /// Whether the old one ends before it begins, so that one takes its place again if it fails.
+    pub fn hands_over(&self) -> bool {
+        self.options.contains("handover")
+    }
+
     /// The wrapper unit, which shows its mark to whoever asks the service or looks at its process.
     pub fn unit(&self, mark: u32) -> String {
         let Self { options, command, .. } = self;
@@ -37,6 +42,11 @@ pub const GOOD: &[Payload] = &[
         command: "/usr/bin/gunicorn app:app",
     },
     Payload {
+        name: "beside which no other can live",
+        options: "--strategy=handover --settle=200ms --ready-timeout=30s",
+        command: "/usr/bin/gunicorn app:app",
+    },
+    Payload {
         name: "whose application is slow to load",
         options: "--settle=200ms --ready-timeout=30s",
         command: r#"/usr/bin/gunicorn --env LOAD_FOR=0.5 troubled:app"#,
@@ -48,7 +58,7 @@ pub const GOOD: &[Payload] = &[
     },
     Payload {
         name: "that ignores SIGTERM",
-        options: "--settle=200ms --ready-timeout=30s -p NotifyAccess=all --shutdown-timeout=3s",
+        options: "--settle=200ms --ready-timeout=30s -p NotifyAccess=all --shutdown-timeout=3s --max-stopping=1",
         command: r#"/bin/sh -c "sh -c 'LISTEN_PID=$$$$ exec gunicorn app:app' & trap '' TERM; while :; do wait; sleep 0.2; done""#,
     },
     Payload {

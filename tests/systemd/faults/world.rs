@@ -116,7 +116,9 @@ impl<'a> World<'a> {
         let (dead, alive): (Vec<_>, Vec<_>) = others.into_iter().partition(|unit| unit.is_over() || unit.has_exited());
         let ([wrapper], [unit]) = (&units[..], &alive[..]) else { return Err(format!("{units:#?} {alive:#?}")) };
         let rest = wrapper.status.strip_prefix(&format!("{} (main PID {}) serves", unit.id, unit.pid));
-        let at_rest = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("; last roll failed"));
+        let (gap, rest) = rest.map_or(("?", ""), |rest| rest.split_at(rest.find(';').unwrap_or(rest.len())));
+        let serves = gap.is_empty() || gap.starts_with(", after a gap of ");
+        let at_rest = serves && (rest.is_empty() || rest.starts_with("; last roll failed"));
         if !(at_rest && wrapper.runs() && unit.runs()) {
             return Err(format!("{wrapper:#?} {unit:#?}"));
         }
