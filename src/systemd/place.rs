@@ -104,12 +104,13 @@ pub fn is_under_users_manager() -> bool {
 
 /// Whether the process of which /proc/PID/cgroup says this is the manager of the user with this id.
 fn is_users_manager(groups: &str, uid: u32) -> bool {
-    groups.lines().any(|line| line.ends_with(&format!("/user@{uid}.service/init.scope")))
+    groups.split('\n').any(|line| line.ends_with(&format!("/user@{uid}.service/init.scope")))
 }
 
 /// The innermost service that /proc/PID/cgroup names.
 fn service_of(groups: &str) -> Option<String> {
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    // Not lines(): to that a carriage return belongs to the end of a line, and not to a name.
+    let group = groups.split('\n').find_map(|line| line.strip_prefix("0::"))?;
     let name = group.rsplit('/').find(|part| part.ends_with(".service"))?;
     // systemd puts an underscore before what the kernel might take for a file of its own.
     Some(name.strip_prefix('_').unwrap_or(name).to_owned())
@@ -145,6 +146,7 @@ mod tests {
         assert_eq!(service(users), Some("web.service".to_owned()));
         assert_eq!(service("0::/user.slice/session-1.scope\n"), None);
         assert_eq!(service("0::/system.slice/system-app.slice/app.service/sub\n"), Some("app.service".to_owned()));
+        assert_eq!(service("0::/system.slice/web.service\r\n"), None, "that is another name");
         assert_eq!(service(""), None);
     }
 }
