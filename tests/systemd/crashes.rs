@@ -17,6 +17,7 @@ on_each_systemd!(
     a_new_name_for_generations_takes_a_restart,
     a_unit_that_cannot_be_rolled_stops_nothing,
     a_generation_that_reloads_itself_is_taken_over,
+    what_requires_the_service_is_there_after_a_crash,
     a_handover_waits_for_what_lives_on_of_one_that_ended_meanwhile,
 );
 
@@ -309,4 +310,23 @@ fn a_handover_waits_for_what_lives_on_of_one_that_ended_meanwhile(machine: &Mach
     machine.ok("rm /run/go");
     machine.wait_for_property("web@2", "ActiveState", "active");
     assert!(!machine.path("/run/beside").exists(), "nothing else runs when it starts");
+}
+
+/// Up to systemd 256 that is restarted with procroll, and waits for it.
+fn what_requires_the_service_is_there_after_a_crash(machine: &Machine) {
+    let front = "[Unit]\nRequires=web.service\nAfter=web.service\n[Service]\nExecStart=sleep infinity\n";
+    machine.unit("front.service", front);
+    let unit = with_lines("RestartSec=1s", "--max-stopping=1 --settle=0", "deaf ready run");
+    machine.unit("web.service", &unit);
+    machine.ok("systemctl start web front && systemctl reload web");
+    let is_there = |restarts: &str| {
+        kill(machine, restarts);
+        machine.wait_for_property("front", "ActiveState", "active");
+    };
+    is_there("1");
+    // A roll that nobody waits for, and a unit that has changed.
+    machine.ok("systemctl kill --kill-whom=main --signal=HUP web");
+    is_there("2");
+    machine.unit("web.service", &unit.replace("[Service]", "[Service]\nNice=3"));
+    is_there("3");
 }
