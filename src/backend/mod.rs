@@ -69,6 +69,10 @@ pub trait Backend {
     fn is_heard(&mut self) -> bool {
         true
     }
+    /// Whether an active generation has ended, as far as that shows before its unit's manager says so.
+    fn has_ended(&self, _: Generation) -> bool {
+        false
+    }
     /// Whether no generation is left, as far as that can be told without being in touch.
     fn nothing_is_left(&self) -> bool;
     /// The reload job that a generation was started for, 0 for none, if that can be told.

@@ -7,6 +7,7 @@ mod anew;
 mod gap;
 mod signals;
 pub mod status;
+mod tell;
 #[cfg(test)]
 mod tests;
 
@@ -16,12 +17,11 @@ use std::time::{Duration, Instant};
 use gap::Gap;
 pub use signals::{Request, Signals};
 
-use crate::backend::{Backend, Report, When};
+use crate::backend::{Backend, Report};
 use crate::control::{Control, Outcome, Reply};
-use crate::log::{self, About};
 use crate::notify::{Upstream, Waiting, Word};
 use crate::reexec::Reexec;
-use crate::roll::{Action, Event, Exit, Failed, Generation, Inherited, Roll};
+use crate::roll::{Action, Event, Exit, Generation, Inherited, Roll};
 use crate::settings::SignalName;
 
 /// While something is under way the wrapper's timeout is extended again and again, by more than it takes to do so: how
@@ -60,7 +60,7 @@ pub struct Manager<B, U> {
     stop_asked: Option<Instant>,
     /// When that was looked at last, no generation was left.
     found_nothing: bool,
-    /// The unit is up: a first generation has been, in this process or before it was executed anew.
+    /// The unit is up: systemd was told so, by this process or before it was executed anew.
     up: bool,
     /// In a handover, the time in which nobody serves.
     gap: Gap,
@@ -68,6 +68,9 @@ pub struct Manager<B, U> {
     takes_over: TakesOver,
     /// A reload was refused, and its end not yet told.
     refusing: bool,
+    /// A reload is under way, as systemd was told; and on whom that is noted.
+    reloading: bool,
+    noted: Option<Generation>,
     /// How to execute procroll anew, and whether somebody wants that.
     reexec: Option<Reexec>,
     reexec_asked: bool,
@@ -107,6 +110,8 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
             gap: Gap::default(),
             takes_over: TakesOver::No,
             refusing: false,
+            reloading: false,
+            noted: None,
             reexec: None,
             reexec_asked: false,
             waiting: Vec::new(),
@@ -150,7 +155,9 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
         let any = !left.is_empty();
         self.takes_over = if any { TakesOver::Yes } else { TakesOver::No };
         let exit = self.handle(Event::Begin(left));
-        self.takes_over = if any && !self.up { TakesOver::NotYet } else { TakesOver::No };
+        if self.takes_over == TakesOver::Yes {
+            self.takes_over = if self.up { TakesOver::No } else { TakesOver::NotYet };
+        }
         exit
     }
 
@@ -250,7 +257,7 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
     /// The reload has failed for whoever waits for it; now it is over for systemd as well.
     fn refused(&mut self) -> Option<Exit> {
         if std::mem::take(&mut self.refusing) {
-            self.words.push(Word::Ready);
+            self.ready();
         }
         self.act()
     }
@@ -279,6 +286,13 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
                 self.extend = Some(now + LOOK_EVERY);
             }
             self.found_nothing = found_nothing;
+        }
+        if self.roll.next_timeout().is_some_and(|at| now >= at)
+            && let Some((candidate, _)) = self.roll.view().candidate
+            && self.backend.has_ended(candidate)
+        {
+            // It has settled as far as systemd has said, which has not got round to more. How it ended is to be heard.
+            return self.report(Report::Event(Event::Deactivating(candidate)));
         }
         self.roll.handle_timeout(now);
         self.act()
@@ -341,126 +355,6 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
         self.status();
         self.tell();
         None
-    }
-
-    fn answer(&mut self, outcome: Result<Generation, Failed>) {
-        match outcome {
-            Ok(generation) => {
-                self.serves(generation);
-                self.reply(&Outcome::Serves);
-            }
-            Err(failed) => {
-                let why = self.failure(&failed, When::Kept);
-                let of_reload = Waiting::Failed(self.backend.reload_of(failed.generation));
-                let (who, waiting) = match (failed.again, self.roll.view().serving) {
-                    (Some(again), _) => {
-                        let runs = status::runs_again(again, |one| self.backend.name(one));
-                        (runs + &self.says_gap(again.generation), of_reload)
-                    }
-                    (None, Some(serving)) => (format!("{} serves on", self.backend.name(serving)), of_reload),
-                    (None, None) => ("and nobody serves any more".to_owned(), Waiting::InVain),
-                };
-                let why = format!("Roll failed, {who}: {why}");
-                self.log(About::RollFailed, failed.generation, &why);
-                self.refusing = true;
-                self.upstream.refuse_reload(waiting);
-                self.reply(&Outcome::Failed(why));
-            }
-        }
-    }
-
-    /// A reload that an earlier procroll did not live to answer fails, whatever has come of it: nobody knows what was asked
-    /// for.
-    fn is_up(&mut self, generation: Generation) {
-        let waiting = match std::mem::replace(&mut self.takes_over, TakesOver::No) {
-            // What served had died before this process began, and somebody has asked for a roll since, who waits for its end.
-            TakesOver::No if self.up && self.roll.view().candidate.is_some() => return self.say_serves(generation),
-            TakesOver::No => return self.serves(generation),
-            TakesOver::Yes => Waiting::Interrupted,
-            TakesOver::NotYet => Waiting::InterruptedInVain,
-        };
-        self.say_serves(generation);
-        self.refusing = true;
-        self.upstream.refuse_reload(waiting);
-    }
-
-    fn serves(&mut self, generation: Generation) {
-        self.say_serves(generation);
-        self.words.push(Word::Ready);
-    }
-
-    fn say_serves(&mut self, generation: Generation) {
-        let unit = self.backend.name(generation);
-        let serves = match self.pids.get(&generation) {
-            Some(pid) => format!("{unit} serves (main PID {pid})"),
-            None => format!("{unit} serves"),
-        };
-        self.log(About::Serves, generation, &(serves + &self.says_gap(generation)));
-        self.up = true;
-    }
-
-    /// How long nobody served before this one did, if that was so.
-    fn says_gap(&self, generation: Generation) -> String {
-        status::gap(self.gap.before(generation))
-    }
-
-    fn say_why(&mut self, exit: &Exit) {
-        let (about, generation, why) = match exit {
-            Exit::Stopped => return,
-            Exit::Failed(failed) => (About::StartFailed, failed.generation, self.failure(failed, When::Ended)),
-            Exit::Neither { candidate, again } => {
-                let [first, then] = [candidate, again].map(|failed| self.failure(failed, When::Ended));
-                (About::StartFailed, again.generation, format!("{first}; then {then}"))
-            }
-            Exit::Died(generation, death) => {
-                let unit = self.backend.name(*generation);
-                let why = format!(
-                    "{unit} served and {}. {}",
-                    status::ended(death),
-                    self.backend.hint(*generation, When::Cleared)
-                );
-                (About::Died, *generation, why)
-            }
-        };
-        self.log(about, generation, &why);
-        self.words.push(Word::Status(status::one_line(&why)));
-        self.tell();
-    }
-
-    fn log(&self, about: About, generation: Generation, message: &str) {
-        let invocation = self.invocations.get(&generation).map_or("", String::as_str);
-        log::tell(about, generation, self.backend.unit(generation).as_deref(), invocation, message);
-    }
-
-    fn failure(&self, failed: &Failed, when: When) -> String {
-        let unit = self.backend.name(failed.generation);
-        status::failure(&unit, failed, &self.backend.hint(failed.generation, when))
-    }
-
-    fn status(&mut self) {
-        let view = self.roll.view();
-        let name = |generation| self.backend.name(generation);
-        let failed = view.failed.map(|failed| {
-            let again = failed.again.map(|again| format!("; {}", status::runs_again(again, name)));
-            self.failure(failed, When::Kept) + &again.unwrap_or_default()
-        });
-        let gap = view.serving.and_then(|serving| self.gap.before(serving));
-        let status = status::status(&view, failed.as_deref(), gap, name, &self.pids, &self.said);
-        if !status.is_empty() && status != self.status {
-            self.words.push(Word::Status(status.clone()));
-            self.status = status;
-        }
-    }
-
-    fn tell(&mut self) {
-        if !self.words.is_empty() {
-            match self.words.iter().rfind(|word| matches!(word, Word::Ready | Word::Reloading)) {
-                Some(Word::Reloading) => self.backend.note_reload(self.roll.view().serving),
-                Some(_) => self.backend.note_reload(None),
-                None => {}
-            }
-            self.upstream.tell(&std::mem::take(&mut self.words));
-        }
     }
 
     fn extend(&mut self) {

@@ -36,7 +36,15 @@ const OF_TERMINALS: [Number; 3] = [SIGWINCH, SIGTTIN, SIGTTOU];
 
 /// The signals that procroll hears. Once this exists, none of them kills it.
 #[derive(Debug)]
-pub struct Signals(Vec<(Request, Signal)>);
+pub struct Signals(Vec<Heard>);
+
+/// One of them.
+#[derive(Debug)]
+struct Heard {
+    number: i32,
+    request: Request,
+    signal: Signal,
+}
 
 impl Signals {
     /// Takes over SIGTERM, SIGINT and SIGQUIT, which stop, and SIGHUP, which rolls.
@@ -53,13 +61,12 @@ impl Signals {
     /// people send to a service.
     pub fn of_unit(mut self, stop: &[i32], reload: Option<i32>) -> io::Result<Self> {
         let theirs = |number: i32| stop.contains(&number) || reload == Some(number);
-        self.0.retain(|(request, _)| *request != Request::Reload || !theirs(SIGHUP as i32));
+        if let Some(number) = reload {
+            self.add(Request::Reload, number)?;
+        }
         for number in stop {
             // One that nobody can take over, as SIGKILL, ends procroll, and systemd stops the generations.
             let _ = self.add(Request::Stop, *number);
-        }
-        if let Some(number) = reload {
-            self.add(Request::Reload, number)?;
         }
         if !theirs(REEXEC) {
             self.add(Request::Reexec, REEXEC)?;
@@ -83,13 +90,16 @@ impl Signals {
     /// Takes over all that can be taken over, to do nothing about them.
     pub fn all_ignored() -> Self {
         let all = Number::iterator().map(|signal| signal as i32).chain(SignalName::REAL_TIME);
-        let streams =
-            all.filter_map(|number| Some((Request::PassOn(number), signal(SignalKind::from_raw(number)).ok()?)));
+        let streams = all.filter_map(|number| Heard::new(Request::PassOn(number), number).ok());
         Self(streams.collect())
     }
 
+    /// From now on the signal asks for this. One that has come already does so as well.
     fn add(&mut self, request: Request, number: i32) -> io::Result<()> {
-        self.0.push((request, signal(SignalKind::from_raw(number))?));
+        match self.0.iter_mut().find(|heard| heard.number == number) {
+            Some(heard) => heard.request = request,
+            None => self.0.push(Heard::new(request, number)?),
+        }
         Ok(())
     }
 
@@ -114,10 +124,16 @@ impl Signals {
     }
 
     fn poll(&mut self, context: &mut Context<'_>, which: impl Fn(&Request) -> bool) -> Poll<Request> {
-        let mut those = self.0.iter_mut().filter(|(request, _)| which(request));
-        match those.find_map(|(request, signal)| signal.poll_recv(context).is_ready().then_some(*request)) {
+        let mut those = self.0.iter_mut().filter(|heard| which(&heard.request));
+        match those.find_map(|heard| heard.signal.poll_recv(context).is_ready().then_some(heard.request)) {
             Some(request) => Poll::Ready(request),
             None => Poll::Pending,
         }
+    }
+}
+
+impl Heard {
+    fn new(request: Request, number: i32) -> io::Result<Self> {
+        Ok(Self { number, request, signal: signal(SignalKind::from_raw(number))? })
     }
 }

@@ -3,7 +3,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+mod takeovers;
+
 use super::*;
+use crate::backend::When;
 use crate::roll::{Death, Pace, Refusal, Standing};
 
 /// Everything that the manager asked for, in order.
@@ -13,6 +16,10 @@ struct FakeBackend {
     log: Log,
     /// No generation is left.
     nothing_is_left: bool,
+    /// Those that are active have ended, and nobody has said so.
+    has_ended: bool,
+    /// On whom it is noted that a reload is under way.
+    noted: Option<Generation>,
 }
 
 impl FakeBackend {
@@ -56,6 +63,14 @@ impl Backend for FakeBackend {
 
     fn nothing_is_left(&self) -> bool {
         self.nothing_is_left
+    }
+
+    fn has_ended(&self, _: Generation) -> bool {
+        self.has_ended
+    }
+
+    fn note_reload(&mut self, on: Option<Generation>) {
+        self.noted = on;
     }
 
     fn rest(&mut self) {
@@ -122,7 +137,7 @@ fn generation(number: u32) -> Generation {
 impl Bench {
     fn not_begun(watchdog: Option<Duration>) -> Self {
         let log = Log::default();
-        let backend = FakeBackend { log: Rc::clone(&log), nothing_is_left: false };
+        let backend = FakeBackend { log: Rc::clone(&log), nothing_is_left: false, has_ended: false, noted: None };
         let manager = Manager::new(backend, FakeUpstream(Rc::clone(&log)), watchdog);
         Self { manager, log }
     }
@@ -327,45 +342,6 @@ async fn signals_for_the_service_go_to_the_one_that_serves() {
     bench.taken();
     bench.manager.asked(Request::PassOn(10));
     assert_eq!(bench.taken(), ["signal 1 10"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_reload_that_a_crash_interrupted_fails_before_procroll_is_up() {
-    let mut bench = Bench::not_begun(None);
-    let one = Inherited { generation: generation(4), standing: Standing::Active, pace: Pace::default() };
-    bench.manager.begin(vec![one]);
-    assert_eq!(bench.taken(), ["refuse reload: Interrupted", "rest", "STATUS=web@4.service serves"]);
-    bench.manager.refused();
-    assert_eq!(bench.taken(), ["rest", "READY"]);
-}
-
-/// What served was on its way down when procroll was executed anew, so there is a start, but none of the unit.
-#[tokio::test(start_paused = true)]
-async fn a_reload_while_nobody_serves_any_more_is_over_when_its_roll_is() {
-    let mut bench = Bench::not_begun(None);
-    bench.manager.up = true;
-    let left = Inherited { generation: generation(1), standing: Standing::Deactivating, pace: Pace::default() };
-    bench.manager.begin(vec![left]);
-    bench.manager.asked(Request::Reload);
-    assert!(bench.taken().contains(&"RELOADING".to_owned()));
-    bench.starts(2);
-    let log = bench.taken();
-    assert!(log.contains(&"start 3".to_owned()) && !log.contains(&"READY".to_owned()), "{log:?}");
-    bench.starts(3);
-    assert!(bench.taken().contains(&"READY".to_owned()));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_reload_that_comes_meanwhile_is_over_when_its_roll_is() {
-    let mut bench = Bench::not_begun(None);
-    let one = Inherited { generation: generation(4), standing: Standing::Active, pace: Pace::default() };
-    bench.manager.begin(vec![one]);
-    bench.manager.asked(Request::Reload);
-    bench.taken();
-    bench.manager.refused();
-    assert!(!bench.taken().contains(&"READY".to_owned()), "the roll is under way");
-    bench.starts(5);
-    assert!(bench.taken().contains(&"READY".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]

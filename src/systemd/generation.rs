@@ -102,6 +102,14 @@ impl Life {
         }
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        match self {
+            Self::Main(_, pidfd) => pidfd.has_ended(),
+            Self::All(group) => group.has_emptied(),
+        }
+    }
+
     /// Returns when it has ended. Costs nothing until then.
     pub async fn ended(self) -> std::io::Result<()> {
         match self {

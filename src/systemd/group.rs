@@ -20,18 +20,23 @@ pub struct Group(File);
 impl Group {
     /// The group that systemd names so; none if no process runs in it.
     pub fn open(name: &str) -> Option<Self> {
-        let mut events = events(name)?.ok()?;
-        populated(&mut events).then_some(Self(events))
+        let events = events(name)?.ok()?;
+        populated(&events).then_some(Self(events))
+    }
+
+    /// Whether no process runs in it any more.
+    pub fn has_emptied(&self) -> bool {
+        !populated(&self.0)
     }
 
     /// Returns when no process runs in it. Costs nothing until then.
     pub async fn emptied(self) -> io::Result<()> {
         // SAFETY: a `File` is open for as long as it lives, always the same, and the `AsyncFd` owns it.
         #[allow(unsafe_code)]
-        let mut watch = unsafe { AsyncFd::register_with_interest(self.0, Interest::PRIORITY) }?;
+        let watch = unsafe { AsyncFd::register_with_interest(self.0, Interest::PRIORITY) }?;
         // To read it is to ask to be told of the next change.
-        while populated(watch.get_mut()) {
-            watch.ready_mut(Interest::PRIORITY).await?.clear_ready();
+        while populated(watch.get_ref()) {
+            watch.ready(Interest::PRIORITY).await?.clear_ready();
         }
         Ok(())
     }
@@ -63,7 +68,7 @@ pub fn kill(name: &str) -> bool {
 /// Whether any process runs in this control group. One that is gone holds none, and one that can't be read may hold some.
 pub fn is_populated(name: &str) -> bool {
     match events(name) {
-        Some(Ok(mut events)) => populated(&mut events),
+        Some(Ok(events)) => populated(&events),
         Some(Err(_)) => true,
         None => false,
     }
@@ -77,7 +82,7 @@ fn events(name: &str) -> Option<io::Result<File>> {
 }
 
 /// A group that has been removed can't be read any more.
-fn populated(events: &mut File) -> bool {
+fn populated(mut events: &File) -> bool {
     let mut text = String::new();
     let read = events.rewind().and_then(|()| events.read_to_string(&mut text));
     match read {

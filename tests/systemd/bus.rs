@@ -19,9 +19,14 @@ on_each_systemd!(
     a_bus_without_a_free_connection,
     systemd_is_not_let_back_to_the_bus,
     a_reload_whose_end_goes_unheard_ends,
+    what_dies_unheard_has_not_settled,
 );
 
-from_systemd_257!(a_crash_while_the_bus_is_down, a_stop_while_a_start_hangs_with_the_bus_starts_nothing);
+from_systemd_257!(
+    a_crash_while_the_bus_is_down,
+    a_stop_while_a_start_hangs_with_the_bus_starts_nothing,
+    a_plain_signal_before_it_is_up_keeps_nobody_waiting,
+);
 
 const BUS_DOWN: &str = "systemctl stop dbus.socket dbus.service";
 const BUS_UP: &str = "systemctl start dbus.socket";
@@ -402,4 +407,44 @@ fn a_reload_whose_end_goes_unheard_ends(machine: &Machine) {
     assert!(said.contains("what became of the reload of web.service went unheard"), "{said}");
     machine.ok("touch /run/go && systemctl stop web");
     nothing_is_left(machine);
+}
+
+/// The new one dies while it settles, and nobody can say so until later than that.
+fn what_dies_unheard_has_not_settled(machine: &Machine) {
+    lift_its_start_limit(machine);
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    let payload = machine.show("web@1", "MainPID");
+    machine.unit("web.service", &wrapper("--settle=2s", "ready wait /run/go exit 3"));
+    let hangs = "systemctl kill --signal=STOP dbus.service";
+    for (fault, mended) in [(BUS_DOWN, BUS_UP), (hangs, "systemctl kill --signal=CONT dbus.service")] {
+        machine.ok("rm --force /run/go");
+        let reload = machine.spawn(&["systemctl", "reload", "web"]);
+        wait_for_status(machine, "settles");
+        machine.ok(fault);
+        machine.ok("touch /run/go");
+        let said = machine.wait_for("the time to be over", || {
+            Some(machine.show("web", "StatusText")).filter(|status| !status.contains(" settles"))
+        });
+        assert!(said.starts_with("web@1.service") && said.contains(" starts"), "{said}");
+        machine.ok(mended);
+        assert!(!succeeds(reload), "{fault}");
+        assert_eq!(machine.show("web@1", "MainPID"), payload, "{fault}");
+        wait_for_status(machine, "last roll failed");
+    }
+}
+
+/// systemd sends none to a unit that is not up, so no reload waits for its roll.
+fn a_plain_signal_before_it_is_up_keeps_nobody_waiting(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0 --max-stopping=1", "deaf ready run"));
+    machine.ok("systemctl start web && systemctl reload web");
+    machine.ok(BUS_DOWN);
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+    wait_for_status(machine, "Waiting");
+    machine.ok("systemctl kill --kill-whom=main --signal=HUP web");
+    machine.ok(BUS_UP);
+    machine.wait_for_property("web", "ActiveState", "active");
+    assert_eq!(machine.show("web@1", "ActiveState"), "deactivating", "its roll has not begun");
+    machine.ok("systemctl kill --signal=KILL web@1");
+    machine.wait_for_property("web@3", "ActiveState", "active");
 }

@@ -8,6 +8,7 @@ on_each_systemd!(
     a_new_version_takes_over_in_place,
     it_waits_for_the_roll_that_is_under_way,
     it_waits_until_the_old_one_has_been_asked_to_stop,
+    it_does_not_wait_for_an_old_one_that_may_not_be_stopped,
     what_cannot_be_executed_changes_nothing,
     no_request_and_no_signal_is_lost,
     a_stop_at_that_very_moment_is_a_stop,
@@ -288,4 +289,16 @@ fn another_signal_of_the_units_own_is_heard_after_that(machine: &Machine) {
     machine.ok("systemctl stop web");
     nothing_is_left(machine);
     assert_eq!(machine.show("web", "Result"), "success");
+}
+
+fn it_does_not_wait_for_an_old_one_that_may_not_be_stopped(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    machine.unit("web@1.service.d/by-hand.conf", "[Unit]\nRefuseManualStop=yes\n");
+    machine.ok("systemctl reload web");
+    upgrade(machine);
+    ask(machine);
+    machine.wait_for("the new version", || is_new(machine).then_some(()));
+    machine.ok("rm -r /etc/systemd/system/web@1.service.d && systemctl daemon-reload");
+    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Context;
+use super::clear::insist_on_stop;
 use crate::roll::{Death, Event, Generation, Standing};
 use crate::systemd::Error;
 use crate::systemd::generation::Watched;
@@ -18,6 +19,10 @@ pub(super) async fn attend(context: Arc<Context>, generation: Generation, watche
         match follow(&context, generation, &mut watched, &mut last).await {
             Ok(()) => return,
             Err(error) => tracing::debug!("watching {} anew: {error}", context.unit(generation)),
+        }
+        if std::mem::replace(&mut last.standing, Standing::Starting) == Standing::Active {
+            // What becomes of it now is not heard, so it does not settle meanwhile.
+            context.tell(Event::Deactivating(generation));
         }
         context.bus.pause().await;
         // Until then the one before is there: while a connection lasts, so does what it refers to.
@@ -71,10 +76,12 @@ async fn follow(
             Standing::Active => {
                 let pid = state.main_pid;
                 let is_new = last.pid != Some(pid);
+                // What shows its end without systemd comes first: that may be busy for longer than it takes to settle.
+                let life = if is_new { watched.life(pid).await? } else { None };
                 if before != Standing::Active || is_new {
                     context.tell_active(generation, pid);
                 }
-                if is_new && let Some(life) = watched.life(pid).await? {
+                if let Some(life) = life {
                     last.pid = Some(pid);
                     context.tell_life(generation, life);
                 }
@@ -92,7 +99,7 @@ async fn follow(
                     listed = false;
                     // Its main process has ended and others live on, also beyond what systemd would clear away: they
                     // are stopped, and the unit goes with them.
-                    watched.link().stop_unit(&context.unit(generation)).await?;
+                    insist_on_stop(watched.link(), &context.unit(generation)).await?;
                     watched.until(|state| state.standing == Standing::Dead && !state.exited).await?;
                 }
                 if !listed {

@@ -21,19 +21,33 @@ const HEEDED: Duration = Duration::from_secs(1);
 /// How long to wait before systemd is asked once more for what it has refused.
 const REFUSED: Duration = Duration::from_secs(5);
 
-/// Asks systemd to stop the unit.
+/// Asks systemd to stop the unit, once. What has not come of that by then is insisted on apart: whoever waits for this call to
+/// be heard need not wait for that.
 pub(super) async fn stop(context: Arc<Context>, generation: Generation) {
     let unit = &context.unit(generation);
-    insist(&context, "stop", unit, |link| async move { bring_down(&link, unit).await }).await;
+    loop {
+        match ask_to_stop(&context.bus.insist().await, unit).await {
+            Ok(true) => return,
+            Err(error) if error.is_about_the_connection() => context.bus.pause().await,
+            Ok(false) | Err(_) => return context.tell_unheeded(generation),
+        }
+    }
 }
 
-/// Asks systemd to stop the unit, and returns when it does. A stop may come to nothing: somebody cancels it, or freezes
-/// the unit at that very moment. Or systemd refuses it: as long as the unit's slice is frozen, say.
-async fn bring_down(link: &Link, unit: &str) -> Result<(), Error> {
+/// Asks for a stop that nothing has come of, for as long as it takes.
+pub(super) async fn stop_at_last(context: Arc<Context>, generation: Generation) {
+    let unit = &context.unit(generation);
+    insist(&context, "stop", unit, |link| async move { insist_on_stop(&link, unit).await }).await;
+}
+
+/// Asks systemd to stop the unit until it does, also where it refuses that at first: somebody has given the unit a
+/// `RefuseManualStop=`, say, or frozen its slice.
+pub(super) async fn insist_on_stop(link: &Link, unit: &str) -> Result<(), Error> {
     let mut refused = false;
     loop {
-        match link.stop_unit(unit).await {
-            Ok(()) => {}
+        match ask_to_stop(link, unit).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
             Err(error) if error.is_about_the_connection() => return Err(error),
             Err(error) => {
                 if !std::mem::replace(&mut refused, true) {
@@ -41,14 +55,26 @@ async fn bring_down(link: &Link, unit: &str) -> Result<(), Error> {
                     log::warn_of(About::NotDone, unit, why);
                 }
                 tokio::time::sleep(REFUSED).await;
-                continue;
             }
         }
-        let mut watched = Watched::now(link.clone(), unit).await?;
-        let down = watched.until(|state| matches!(state.standing, Standing::Deactivating | Standing::Dead));
-        if let Ok(down) = tokio::time::timeout(HEEDED, down).await {
-            return down.map(drop);
-        }
+    }
+}
+
+/// Asks systemd to stop the unit, and returns when it does. A stop may come to nothing: somebody cancels it, or freezes
+/// the unit at that very moment.
+async fn bring_down(link: &Link, unit: &str) -> Result<(), Error> {
+    while !ask_to_stop(link, unit).await? {}
+    Ok(())
+}
+
+/// Asks systemd to stop the unit. Whether it is on its way down soon.
+async fn ask_to_stop(link: &Link, unit: &str) -> Result<bool, Error> {
+    link.stop_unit(unit).await?;
+    let mut watched = Watched::now(link.clone(), unit).await?;
+    let down = watched.until(|state| matches!(state.standing, Standing::Deactivating | Standing::Dead));
+    match tokio::time::timeout(HEEDED, down).await {
+        Ok(down) => down.map(|_| true),
+        Err(_) => Ok(false),
     }
 }
 

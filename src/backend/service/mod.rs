@@ -46,6 +46,8 @@ enum Message {
     Report(Report),
     /// What to notice the end of one by that is active.
     Life(Generation, Life),
+    /// A stop that systemd was asked for has come to nothing so far.
+    Unheeded(Generation),
     /// One that has ended is no longer listed, although nobody has asked for that yet.
     Unlisted(Generation),
 }
@@ -67,6 +69,10 @@ impl Context {
 
     fn tell_life(&self, generation: Generation, life: Life) {
         let _ = self.sender.send(Message::Life(generation, life));
+    }
+
+    fn tell_unheeded(&self, generation: Generation) {
+        let _ = self.sender.send(Message::Unheeded(generation));
     }
 
     fn tell_unlisted(&self, generation: Generation) {
@@ -108,6 +114,8 @@ pub struct ServiceBackend {
     units: BTreeMap<Generation, Unit>,
     /// Single calls: a stop, a kill, a signal.
     calls: JoinSet<()>,
+    /// Stops that nothing has come of, which are asked for again and again.
+    unheeded: JoinSet<()>,
     /// Dead ones that are cleared away.
     clearings: JoinSet<()>,
 }
@@ -158,7 +166,14 @@ impl ServiceBackend {
         let (sender, messages) = mpsc::unbounded_channel();
         let context =
             Arc::new(Context { bus, origin, verified: prepare::Verified::default(), kept: Mutex::default(), sender });
-        Self { context, messages, units: BTreeMap::new(), calls: JoinSet::new(), clearings: JoinSet::new() }
+        Self {
+            context,
+            messages,
+            units: BTreeMap::new(),
+            calls: JoinSet::new(),
+            unheeded: JoinSet::new(),
+            clearings: JoinSet::new(),
+        }
     }
 
     /// The digest of what the wrapper's unit said when procroll began.
@@ -256,6 +271,11 @@ impl ServiceBackend {
                 unit.dozes = false;
                 Some(Report::Active { generation, main_pid })
             }
+            Message::Unheeded(generation) => {
+                while self.unheeded.try_join_next().is_some() {}
+                self.unheeded.spawn(clear::stop_at_last(Arc::clone(&self.context), generation));
+                None
+            }
             Message::Unlisted(generation) => {
                 self.units.get_mut(&generation)?.listed = false;
                 None
@@ -325,6 +345,10 @@ impl Backend for ServiceBackend {
             unit.dozes = true;
             unit.run(doze(Arc::clone(&self.context), generation, life));
         }
+    }
+
+    fn has_ended(&self, generation: Generation) -> bool {
+        self.units.get(&generation).and_then(|unit| unit.life.as_ref()).is_some_and(Life::has_ended)
     }
 
     fn is_in_touch(&self) -> bool {
