@@ -38,11 +38,6 @@ pub trait Manager {
     fn unref_unit(&self, name: &str) -> zbus::Result<()>;
     fn subscribe(&self) -> zbus::Result<()>;
     fn cancel_job(&self, id: u32) -> zbus::Result<()>;
-    /// The jobs that wait for this one: number, unit, type, state, and the object paths of both.
-    fn get_job_after(
-        &self,
-        id: u32,
-    ) -> zbus::Result<Vec<(u32, String, String, String, OwnedObjectPath, OwnedObjectPath)>>;
     fn reload(&self) -> zbus::Result<()>;
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
@@ -76,6 +71,12 @@ pub trait Unit {
     fn transient(&self) -> zbus::Result<bool>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn triggered_by(&self) -> zbus::Result<Vec<String>>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn required_by(&self) -> zbus::Result<Vec<String>>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn requisite_of(&self) -> zbus::Result<Vec<String>>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn bound_by(&self) -> zbus::Result<Vec<String>>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn job(&self) -> zbus::Result<(u32, OwnedObjectPath)>;
 }

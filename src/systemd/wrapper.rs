@@ -338,19 +338,20 @@ pub struct Interrupted {
 /// The same for one that an earlier procroll did not live to answer, by its number. With RestartMode=direct systemd goes on
 /// with that job, by then of type start, and whoever waits for it would be told that all is well.
 ///
-/// Not if other units wait for it, to be started after this one: theirs would fail as well. Up to systemd 256 it restarts those that
-/// require this one, and they would stay down.
+/// Not while units that require this one are about to start: that would fail as well. Up to systemd 256 it restarts them with this
+/// one, and they would stay down.
 pub async fn cancel_interrupted_job(link: &Link, id: &str, jobs: &BTreeSet<u32>, in_doubt: bool) -> Result<(), Error> {
     let restart_mode = if_there(link.service(id).await?.restart_mode().await)?;
     let in_doubt = in_doubt && restart_mode.is_some_and(|mode| mode == "direct");
-    let (job, _) = link.unit(id).await?.job().await?;
+    let unit = link.unit(id).await?;
+    let (job, _) = unit.job().await?;
     if !(in_doubt || jobs.contains(&job)) {
         return Ok(());
     }
-    let waiting = if_there(link.manager().await?.get_job_after(job).await)?.unwrap_or_default();
-    if !waiting.is_empty() {
-        let waiting = waiting.into_iter().map(|(_, unit, ..)| unit).collect::<Vec<_>>().join(", ");
-        return Err(Error::Other(format!("the start of {waiting} would fail with it")));
+    for other in [unit.required_by().await?, unit.requisite_of().await?, unit.bound_by().await?].concat() {
+        if link.unit(&other).await?.job().await?.0 != 0 {
+            return Err(Error::Other(format!("the start of {other} would fail with it")));
+        }
     }
     cancel_job(link, id, |one, job_type, _| one == job && job_type == "start").await
 }
