@@ -69,8 +69,9 @@ pub trait Backend {
     fn is_heard(&mut self) -> bool {
         true
     }
-    /// Whether an active generation has ended, as far as that shows before its unit's manager says so.
-    fn has_ended(&self, _: Generation) -> bool {
+    /// Whether what an active generation lives with has ended, as far as that shows before its unit's manager says so. Then that
+    /// is asked what the generation does, which is reported anew.
+    fn has_ended(&mut self, _: Generation) -> bool {
         false
     }
     /// Whether no generation is left, as far as that can be told without being in touch.

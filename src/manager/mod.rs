@@ -162,8 +162,7 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
     }
 
     fn asked(&mut self, request: Request) -> Option<Exit> {
-        let view = self.roll.view();
-        let rolls = view.candidate.is_some() || view.waiting;
+        let (view, rolls) = (self.roll.view(), self.rolls());
         let (event, word) = match request {
             Request::PassOn(signal) => {
                 match view.serving {
@@ -302,6 +301,12 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
         tracing::debug!("event: {event:?}");
         self.roll.handle_event(now(), event);
         self.act()
+    }
+
+    /// A roll is under way, or waits.
+    fn rolls(&self) -> bool {
+        let view = self.roll.view();
+        view.candidate.is_some() || view.waiting
     }
 
     fn is_candidate(&self, generation: Generation) -> bool {

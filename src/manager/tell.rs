@@ -39,7 +39,7 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
     pub(super) fn is_up(&mut self, generation: Generation) {
         let waiting = match std::mem::replace(&mut self.takes_over, TakesOver::No) {
             // What served had died before this process began, and somebody has asked for a roll since, who waits for its end.
-            TakesOver::No if self.up && self.roll.view().candidate.is_some() => return self.say_serves(generation),
+            TakesOver::No if self.up && self.rolls() => return self.say_serves(generation),
             TakesOver::No => return self.serves(generation),
             TakesOver::Yes => Waiting::Interrupted,
             TakesOver::NotYet => Waiting::InterruptedInVain,

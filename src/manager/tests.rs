@@ -65,7 +65,7 @@ impl Backend for FakeBackend {
         self.nothing_is_left
     }
 
-    fn has_ended(&self, _: Generation) -> bool {
+    fn has_ended(&mut self, _: Generation) -> bool {
         self.has_ended
     }
 

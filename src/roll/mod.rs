@@ -139,7 +139,7 @@ impl Roll {
             return;
         }
         match event {
-            Event::Begin(left) => self.begin(now, left),
+            Event::Begin(left) => self.begin(left),
             Event::Reload => self.reload(),
             Event::Stop => self.stop(now),
             Event::Taken(generation) => self.taken(generation),
@@ -187,9 +187,9 @@ impl Roll {
         matches!(self.state, State::Serving(_)) && self.forgetting.is_empty() && !self.again
     }
 
-    /// Takes over what an earlier procroll left. A candidate has to settle now, for as long as it takes (G1); one that is
-    /// still starting is awaited. The last that failed stays to be looked at (G2), and all others go.
-    fn begin(&mut self, now: Instant, left: Vec<Inherited>) {
+    /// Takes over what an earlier procroll left. A candidate has to settle now, for as long as it takes (G1), from when it is
+    /// heard to be active by somebody who would hear of its end as well. The last that failed stays to be looked at (G2), and all others go.
+    fn begin(&mut self, left: Vec<Inherited>) {
         if self.state != State::Idle {
             return;
         }
@@ -220,13 +220,9 @@ impl Roll {
         match (serving, candidate) {
             (None, None) => self.start(Old::Nobody),
             (Some(serving), None) => self.state = State::Serving(serving),
-            (serving, Some(Inherited { generation, pace: Pace { settle, .. }, standing })) => {
+            (serving, Some(Inherited { generation, pace: Pace { settle, .. }, .. })) => {
                 let old = serving.map_or(Old::Nobody, Old::Serving);
-                let phase = match standing {
-                    Standing::Active => Phase::Settling { until: now + settle, settle },
-                    _ => Phase::starting(settle),
-                };
-                self.state = State::Rolling { old, candidate: generation, phase };
+                self.state = State::Rolling { old, candidate: generation, phase: Phase::starting(settle) };
             }
         }
     }

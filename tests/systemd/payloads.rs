@@ -2,9 +2,10 @@
 
 use crate::machine::Machine;
 use crate::stops::nothing_is_left;
-use crate::with_lines;
+use crate::{with_lines, wrapper};
 
 on_each_systemd!(
+    a_main_process_that_is_another_ones_child_may_end_unnoticed,
     one_that_does_not_behave_never_serves,
     one_that_does_not_end_is_ended,
     one_that_is_odd_serves_and_goes_like_any_other,
@@ -340,4 +341,16 @@ fn a_flood_of_notifications_leaves_procroll_at_rest(machine: &Machine) {
     is_at_rest(machine);
     machine.ok("systemctl stop web");
     nothing_is_left(machine);
+}
+
+/// systemd is told of a main process that it does not reap.
+fn a_main_process_that_is_another_ones_child_may_end_unnoticed(machine: &Machine) {
+    let script = "sleep 0.5 &\nsystemd-notify --ready MAINPID=$!\nwait\ntouch /run/ended\nexec sleep infinity\n";
+    machine.write("/srv/parent.sh", script);
+    let unit = wrapper("--settle=1s -p NotifyAccess=all", "");
+    machine.unit("web.service", &unit.replace("/usr/bin/payload ", "/bin/sh /srv/parent.sh"));
+    machine.ok("systemctl start web");
+    assert!(machine.path("/run/ended").exists(), "it ended while it settled");
+    machine.ok("systemctl reload web");
+    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
 }

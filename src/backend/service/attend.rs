@@ -78,6 +78,11 @@ async fn follow(
                 let is_new = last.pid != Some(pid);
                 // What shows its end without systemd comes first: that may be busy for longer than it takes to settle.
                 let life = if is_new { watched.life(pid).await? } else { None };
+                if is_new && life.is_none() && watched.has_changed().await {
+                    // It is no longer the main process, or no longer active.
+                    last.standing = before;
+                    continue;
+                }
                 if before != Standing::Active || is_new {
                     context.tell_active(generation, pid);
                 }

@@ -114,8 +114,6 @@ pub struct ServiceBackend {
     units: BTreeMap<Generation, Unit>,
     /// Single calls: a stop, a kill, a signal.
     calls: JoinSet<()>,
-    /// Stops that nothing has come of, which are asked for again and again.
-    unheeded: JoinSet<()>,
     /// Dead ones that are cleared away.
     clearings: JoinSet<()>,
 }
@@ -135,6 +133,8 @@ struct Unit {
     dozes: bool,
     /// systemd lists it, or will.
     listed: bool,
+    /// Asks for a stop again and again that nothing has come of.
+    unheeded: JoinSet<()>,
 }
 
 /// Whether systemd has been asked to start a unit.
@@ -150,7 +150,15 @@ enum Asked {
 
 impl Unit {
     fn new(asked: watch::Receiver<Asked>) -> Self {
-        Self { task: JoinSet::new(), asked, proceed: None, life: None, dozes: false, listed: true }
+        Self {
+            task: JoinSet::new(),
+            asked,
+            proceed: None,
+            life: None,
+            dozes: false,
+            listed: true,
+            unheeded: JoinSet::new(),
+        }
     }
 
     /// Puts a task in place of the one there is.
@@ -166,14 +174,7 @@ impl ServiceBackend {
         let (sender, messages) = mpsc::unbounded_channel();
         let context =
             Arc::new(Context { bus, origin, verified: prepare::Verified::default(), kept: Mutex::default(), sender });
-        Self {
-            context,
-            messages,
-            units: BTreeMap::new(),
-            calls: JoinSet::new(),
-            unheeded: JoinSet::new(),
-            clearings: JoinSet::new(),
-        }
+        Self { context, messages, units: BTreeMap::new(), calls: JoinSet::new(), clearings: JoinSet::new() }
     }
 
     /// The digest of what the wrapper's unit said when procroll began.
@@ -272,8 +273,11 @@ impl ServiceBackend {
                 Some(Report::Active { generation, main_pid })
             }
             Message::Unheeded(generation) => {
-                while self.unheeded.try_join_next().is_some() {}
-                self.unheeded.spawn(clear::stop_at_last(Arc::clone(&self.context), generation));
+                let unheeded = &mut self.units.get_mut(&generation)?.unheeded;
+                while unheeded.try_join_next().is_some() {}
+                if unheeded.is_empty() {
+                    unheeded.spawn(clear::stop_at_last(Arc::clone(&self.context), generation));
+                }
                 None
             }
             Message::Unlisted(generation) => {
@@ -347,8 +351,14 @@ impl Backend for ServiceBackend {
         }
     }
 
-    fn has_ended(&self, generation: Generation) -> bool {
-        self.units.get(&generation).and_then(|unit| unit.life.as_ref()).is_some_and(Life::has_ended)
+    fn has_ended(&mut self, generation: Generation) -> bool {
+        let Some(unit) = self.units.get_mut(&generation) else { return false };
+        let has_ended = unit.life.take_if(|life| life.has_ended()).is_some();
+        if has_ended {
+            // systemd may never notice: the main process may be the child of another one.
+            self.attend(generation);
+        }
+        has_ended
     }
 
     fn is_in_touch(&self) -> bool {

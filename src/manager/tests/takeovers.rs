@@ -31,6 +31,23 @@ async fn a_reload_while_nobody_serves_any_more_is_over_when_its_roll_is() {
     assert!(bench.taken().contains(&"READY".to_owned()));
 }
 
+/// The same, and the one on its way down is all that may be.
+#[tokio::test(start_paused = true)]
+async fn a_reload_is_not_over_before_its_roll_has_begun() {
+    let mut bench = Bench::not_begun(None);
+    bench.manager.up = true;
+    let pace = Pace { settle: Duration::ZERO, most_leaving: 1 };
+    bench.manager.begin(vec![Inherited { generation: generation(1), standing: Standing::Deactivating, pace }]);
+    bench.manager.asked(Request::Reload);
+    bench.manager.report(Report::Event(Event::Started { generation: generation(2), pace }));
+    bench.manager.report(Report::Active { generation: generation(2), main_pid: Some(102) });
+    let log = bench.taken();
+    assert!(!log.contains(&"start 3".to_owned()) && !log.contains(&"READY".to_owned()), "{log:?}");
+    bench.dies(1);
+    bench.starts(3);
+    assert!(bench.taken().contains(&"READY".to_owned()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_reload_that_comes_meanwhile_is_over_when_its_roll_is() {
     let mut bench = Bench::not_begun(None);

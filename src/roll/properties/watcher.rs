@@ -150,6 +150,10 @@ impl World {
             (Some((one, unit)), None) if unit.doing == Doing::Active => (Some(*one), None),
             (newest, before) => (before.map(|(one, _)| *one), newest.map(|(one, _)| *one)),
         };
+        if let Some(candidate) = self.candidate.and_then(|one| self.units.get_mut(&one)) {
+            // It is to be heard of anew.
+            (candidate.doing, candidate.active_since) = (Doing::Starting, None);
+        }
         if let (Some(serving), None) = (self.serving, self.candidate) {
             let mut dead = self.units.range(serving..).rev().filter(|(_, unit)| unit.doing == Doing::Dead);
             self.kept.extend(dead.next().map(|(one, _)| *one));
