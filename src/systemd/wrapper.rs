@@ -345,11 +345,13 @@ pub async fn cancel_interrupted_job(link: &Link, id: &str, jobs: &BTreeSet<u32>,
     let in_doubt = in_doubt && restart_mode.is_some_and(|mode| mode == "direct");
     let unit = link.unit(id).await?;
     let (job, _) = unit.job().await?;
-    if !(in_doubt || jobs.contains(&job)) {
+    if job == 0 || !(in_doubt || jobs.contains(&job)) {
         return Ok(());
     }
     for other in [unit.required_by().await?, unit.requisite_of().await?, unit.bound_by().await?].concat() {
-        if link.unit(&other).await?.job().await?.0 != 0 {
+        let (job, path) = link.unit(&other).await?.job().await?;
+        let job_type = if job == 0 { None } else { if_there(link.job(path).await?.job_type().await)? };
+        if job_type.is_some_and(|job_type| ["start", "restart", "try-restart", "verify-active"].contains(&&*job_type)) {
             return Err(Error::Other(format!("the start of {other} would fail with it")));
         }
     }
