@@ -105,6 +105,8 @@ fn one_that_does_not_behave_never_serves(machine: &Machine) {
         // With NotifyAccess=all systemd waits for the others to say so, and is then without a main process.
         ("NotifyAccess=all", settling, "desert ready run", exited),
         ("", settling, "ready desert run", exited),
+        // Its time is over before what lives on has ended.
+        ("TimeoutStopSec=2s", "--settle=1s", "ready deaf pause 0.3 desert run", exited),
         ("", settling, "ready send STOPPING=1 exit 0", stopped),
         ("", settling, "ready send STOPPING=1 exit 5", "failed (Result=exit-code, status=5) while settling"),
         (

@@ -103,7 +103,10 @@ async fn follow(
                 if state.exited && watched.is_populated().await? {
                     listed = false;
                     // Its main process has ended and others live on, also beyond what systemd would clear away: they
-                    // are stopped, and the unit goes with them.
+                    // are stopped, and the unit goes with them. It does not settle meanwhile.
+                    if before == Standing::Active {
+                        context.tell(Event::Deactivating(generation));
+                    }
                     insist_on_stop(watched.link(), &context.unit(generation)).await?;
                     watched.until(|state| state.standing == Standing::Dead && !state.exited).await?;
                 }
