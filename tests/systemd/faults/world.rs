@@ -160,9 +160,9 @@ impl<'a> World<'a> {
         said.split(String::is_empty).filter(|lines| !lines.is_empty()).map(Unit::from).collect()
     }
 
-    /// The same, as soon as all of them are over, or what they still are a good while later.
+    /// The same, as soon as all of them are over, or what they still are when each has had its time to stop.
     pub fn units_when_over(&mut self) -> Vec<Unit> {
-        let deadline = Instant::now() + PATIENCE / 10;
+        let deadline = Instant::now() + PATIENCE / 3;
         loop {
             let units = self.units();
             if Instant::now() > deadline || units.iter().all(Unit::is_over) {
