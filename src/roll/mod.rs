@@ -188,7 +188,8 @@ impl Roll {
     }
 
     /// Takes over what an earlier procroll left. A candidate has to settle now, for as long as it takes (G1), from when it is
-    /// heard to be active by somebody who would hear of its end as well. The last that failed stays to be looked at (G2), and all others go.
+    /// heard to be active by somebody who would hear of its end as well. The last that failed stays to be looked at (G2), and
+    /// all others go.
     fn begin(&mut self, left: Vec<Inherited>) {
         if self.state != State::Idle {
             return;

@@ -326,6 +326,9 @@ fn what_requires_the_service_is_there_after_a_crash(machine: &Machine) {
     is_there("1");
     // A roll that nobody waits for, and a unit that has changed.
     machine.ok("systemctl kill --kill-whom=main --signal=HUP web");
+    machine.wait_for("procroll to hear of it", || {
+        machine.show("web", "StatusText").ends_with("the next roll waits for one of them to end").then_some(())
+    });
     is_there("2");
     machine.unit("web.service", &unit.replace("[Service]", "[Service]\nNice=3"));
     is_there("3");

@@ -1,6 +1,7 @@
 //! Payloads from hell: as the candidate of a roll (G2), as the one that serves (G9), as the one that drains (G8).
 
 use crate::machine::Machine;
+use crate::restless::wait_for_only;
 use crate::stops::nothing_is_left;
 use crate::{with_lines, wrapper};
 
@@ -351,8 +352,8 @@ fn a_main_process_that_is_another_ones_child_may_end_unnoticed(machine: &Machine
     machine.write("/srv/parent.sh", script);
     let unit = wrapper("--settle=1s -p NotifyAccess=all", "");
     machine.unit("web.service", &unit.replace("/usr/bin/payload ", "/bin/sh /srv/parent.sh"));
-    machine.ok("systemctl start web");
+    machine.ok("timeout 60 systemctl start web");
     assert!(machine.path("/run/ended").exists(), "it ended while it settled");
     machine.ok("systemctl reload web");
-    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
+    wait_for_only(machine, "web@2.service");
 }

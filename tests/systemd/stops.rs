@@ -6,6 +6,7 @@ mod shutdown;
 use std::time::Instant;
 
 use crate::machine::Machine;
+use crate::restless::wait_for_only;
 use crate::{transient, with_lines, wrapper};
 
 on_each_systemd!(
@@ -197,7 +198,7 @@ fn a_stop_that_systemd_refuses_is_asked_for_again(machine: &Machine) {
     let log = || machine.log("web.service");
     machine.wait_for("word of that", || log().contains("can't stop web@1.service").then_some(()));
     machine.ok("rm -r /etc/systemd/system/web@1.service.d && systemctl daemon-reload");
-    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
+    wait_for_only(machine, "web@2.service");
 }
 
 fn a_stop_without_a_bus_ends(machine: &Machine) {

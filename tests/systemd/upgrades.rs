@@ -1,6 +1,7 @@
 //! A new version of procroll under services that run: it executes itself anew, and nobody notices (G3).
 
 use crate::machine::{Answers, Load, Machine};
+use crate::restless::wait_for_only;
 use crate::stops::nothing_is_left;
 use crate::{SOCKET, gunicorn, with_lines, wrapper};
 
@@ -285,7 +286,7 @@ fn another_signal_of_the_units_own_is_heard_after_that(machine: &Machine) {
     ask(machine);
     machine.wait_for("the new version", || is_new(machine).then_some(()));
     machine.ok("systemctl reload web");
-    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
+    wait_for_only(machine, "web@2.service");
     machine.ok("systemctl stop web");
     nothing_is_left(machine);
     assert_eq!(machine.show("web", "Result"), "success");
@@ -300,5 +301,5 @@ fn it_does_not_wait_for_an_old_one_that_may_not_be_stopped(machine: &Machine) {
     ask(machine);
     machine.wait_for("the new version", || is_new(machine).then_some(()));
     machine.ok("rm -r /etc/systemd/system/web@1.service.d && systemctl daemon-reload");
-    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
+    wait_for_only(machine, "web@2.service");
 }

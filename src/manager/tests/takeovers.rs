@@ -6,6 +6,16 @@ fn active(number: u32) -> Inherited {
     Inherited { generation: generation(number), standing: Standing::Active, pace: Pace::default() }
 }
 
+/// Executed anew, procroll finds that what served is on its way down, and is asked for a reload: so there is a start, but none
+/// of the unit.
+fn reloading_while_nobody_serves(pace: Pace) -> Bench {
+    let mut bench = Bench::not_begun(None);
+    bench.manager.up = true;
+    bench.manager.begin(vec![Inherited { generation: generation(1), standing: Standing::Deactivating, pace }]);
+    bench.manager.asked(Request::Reload);
+    bench
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_reload_that_a_crash_interrupted_fails_before_procroll_is_up() {
     let mut bench = Bench::not_begun(None);
@@ -15,14 +25,9 @@ async fn a_reload_that_a_crash_interrupted_fails_before_procroll_is_up() {
     assert_eq!(bench.taken(), ["rest", "READY"]);
 }
 
-/// What served was on its way down when procroll was executed anew, so there is a start, but none of the unit.
 #[tokio::test(start_paused = true)]
 async fn a_reload_while_nobody_serves_any_more_is_over_when_its_roll_is() {
-    let mut bench = Bench::not_begun(None);
-    bench.manager.up = true;
-    let left = Inherited { generation: generation(1), standing: Standing::Deactivating, pace: Pace::default() };
-    bench.manager.begin(vec![left]);
-    bench.manager.asked(Request::Reload);
+    let mut bench = reloading_while_nobody_serves(Pace::default());
     assert!(bench.taken().contains(&"RELOADING".to_owned()));
     bench.starts(2);
     let log = bench.taken();
@@ -34,11 +39,8 @@ async fn a_reload_while_nobody_serves_any_more_is_over_when_its_roll_is() {
 /// The same, and the one on its way down is all that may be.
 #[tokio::test(start_paused = true)]
 async fn a_reload_is_not_over_before_its_roll_has_begun() {
-    let mut bench = Bench::not_begun(None);
-    bench.manager.up = true;
     let pace = Pace { settle: Duration::ZERO, most_leaving: 1 };
-    bench.manager.begin(vec![Inherited { generation: generation(1), standing: Standing::Deactivating, pace }]);
-    bench.manager.asked(Request::Reload);
+    let mut bench = reloading_while_nobody_serves(pace);
     bench.manager.report(Report::Event(Event::Started { generation: generation(2), pace }));
     bench.manager.report(Report::Active { generation: generation(2), main_pid: Some(102) });
     let log = bench.taken();
@@ -69,7 +71,7 @@ async fn a_plain_signal_before_it_is_up_keeps_nobody_waiting() {
     bench.manager.asked(Request::Reload);
     assert!(!bench.taken().contains(&"RELOADING".to_owned()));
     bench.manager.refused();
-    assert!(bench.taken().contains(&"READY".to_owned()), "that of the roll is to come");
+    assert!(bench.taken().contains(&"READY".to_owned()), "whatever its roll waits for");
     bench.starts(5);
     assert_eq!(bench.manager.roll.view().serving, Some(generation(5)));
 }
