@@ -46,6 +46,10 @@ pub async fn run(
     let anew = reexec::was_executed_anew();
     reexec::hear_stops();
     let patience = Patience::new(&bus);
+    if patience.unit.is_some() && !anew {
+        // A guard waits for a word of one that no signal ends unheard.
+        notify::tell(&[Word::Status("Looks for generations".to_owned())]);
+    }
     let found = patience.insist(&mut signals, async || {
         let link = bus.connect().await?;
         Ok((wrapper::own(&link).await?, link))

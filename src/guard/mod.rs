@@ -45,10 +45,10 @@ pub async fn guard(wrapper: &str, place: Place) -> Result<(), Fatal> {
         Verdict::Stop => return guard.stop().await,
     }
     // A stop that came while the guard was down has not reached it.
-    if guard.watch(|seen| Some(outage.verdict(seen))).await == Some(Verdict::Stop) {
-        return guard.stop().await;
+    match guard.watch(|seen| outage.verdict(seen)).await {
+        Verdict::Keep => Ok(()),
+        Verdict::Stop => guard.stop().await,
     }
-    Ok(())
 }
 
 struct Guard {
@@ -82,14 +82,14 @@ impl Guard {
 
     async fn watch_by_bus<T>(&self, enough: &mut impl FnMut(&Seen) -> Option<T>) -> Result<T, Error> {
         let link = link(&self.bus).await?;
-        let mut watched = Watched::now(link.clone(), &self.unit).await?;
+        let mut changes = guard::changes(&link, &self.wrapper).await?;
         loop {
-            // A word of it may be lost when systemd reads its units anew.
-            if let Ok(lost) = timeout(LONGEST_PAUSE, watched.next()).await {
-                lost?;
-            }
             if let Some(enough) = enough(&guard::look(&link, &self.wrapper).await?) {
                 return Ok(enough);
+            }
+            // A word of it may be lost when systemd reads its units anew.
+            if let Ok(None) = timeout(LONGEST_PAUSE, changes.next()).await {
+                return Err(Error::Unreachable("systemd has left the bus".to_owned()));
             }
         }
     }
@@ -120,8 +120,11 @@ impl Guard {
     /// Stops the generations, and removes what procroll does not live to.
     async fn stop(&self) -> Result<(), Fatal> {
         stop_generations(&self.bus, &self.unit).await;
-        // procroll may have been about to start one more.
-        let over = |seen: &Seen| !seen.is_up() || seen.main_start > seen.guard_exit;
+        // procroll may have been about to start one more. One that has been started since looks after the rest itself.
+        let over = |seen: &Seen| {
+            let is_new = seen.hears && seen.main_start > seen.guard_exit;
+            seen.stays_down() || is_new && !seen.is_down() && seen.job.as_deref() != Some("stop")
+        };
         if self.watch(|seen| over(seen).then(|| seen.stays_down())).await {
             // What stops it may be one half of a restart.
             self.stay_down().await;

@@ -27,8 +27,8 @@ impl Outage {
                 }
                 None
             }
-            // Its main process is not there yet.
-            _ if !seen.is_up() && seen.main_start <= seen.active_exit => None,
+            // Its main process is not there yet, or a stop would not come to anything.
+            _ if !seen.is_up() && (seen.main_start <= seen.active_exit || !seen.hears) => None,
             _ if self.is_started_by_somebody(seen) => Some(Verdict::Stop),
             _ => Some(Verdict::Keep),
         }
@@ -73,6 +73,7 @@ mod tests {
             job: word(),
             active_exit: CRASH,
             main_start,
+            hears: true,
             restart_usec: PAUSE,
             guard_exit: CRASH + 2_000,
             restarts: [3; 2],
@@ -132,7 +133,10 @@ mod tests {
             seen.job = Some("restart".to_owned());
             seen.restarts = [restarts; 2];
             assert_eq!(outage.verdict(&seen), None);
-            outage.verdict(&Seen { sub_state: "start".to_owned(), main_start: 1, ..seen })
+            seen.sub_state = "start".to_owned();
+            seen.main_start = 1;
+            assert_eq!(outage.verdict(&seen), None, "it may not hear of a stop yet");
+            outage.verdict(&Seen { hears: true, ..seen })
         };
         assert_eq!(started_after(4), Some(Verdict::Keep));
         assert_eq!(started_after(3), Some(Verdict::Stop));

@@ -10,6 +10,7 @@ use zbus::{DeserializeDict, OwnedObjectPath, Type, Variant};
 use super::bus::SYSTEMD;
 use super::generation::{State, Watched};
 use super::manager::{Property, unit_path};
+use super::words::Words;
 use super::{Error, Link};
 use crate::roll::Standing;
 use crate::settings::WrapperName;
@@ -32,6 +33,8 @@ pub struct Seen {
     pub active_exit: u64,
     /// When its main process was started: `ExecMainStartTimestampMonotonic`.
     pub main_start: u64,
+    /// Its main process, if it has one, hears what stops it: see [`hears`].
+    pub hears: bool,
     /// How long systemd waits before it starts it again: `RestartUSec`.
     pub restart_usec: u64,
     /// When the guard ceased to be active.
@@ -157,16 +160,36 @@ pub async fn look(link: &Link, wrapper: &WrapperName) -> Result<Seen, Error> {
     };
     let (main_start, restart_usec, after) =
         tokio::try_join!(service.exec_main_start_timestamp_monotonic(), service.restart_usec(), service.n_restarts())?;
+    let (status, access) = tokio::try_join!(service.status_text(), service.notify_access())?;
     Ok(Seen {
         active_state: seen.active_state.unwrap_or_default(),
         sub_state: seen.sub_state.unwrap_or_default(),
         job,
         active_exit: seen.active_exit_timestamp_monotonic.unwrap_or_default(),
         main_start,
+        hears: hears(&status, &access),
         restart_usec,
         guard_exit: guard_exit.unwrap_or_default(),
         restarts: [before, after],
     })
+}
+
+/// Whether a procroll with this `StatusText` hears what stops it: before, a signal would end it, and nobody would have stopped
+/// the generations. With this `NotifyAccess` it may not say so.
+pub fn hears(status_text: &str, notify_access: &str) -> bool {
+    !status_text.is_empty() || notify_access == "none"
+}
+
+/// What changes about a wrapper unit.
+pub async fn changes(link: &Link, wrapper: &WrapperName) -> Result<Words, Error> {
+    let unit = wrapper.to_string();
+    let words = Words::about(link, unit_path(&unit), "org.freedesktop.DBus.Properties", "PropertiesChanged").await?;
+    let manager = link.manager().await?;
+    // systemd tells whoever holds a reference, which there is not to each unit, or subscribes to all.
+    if manager.ref_unit(&unit).await.is_err() {
+        manager.subscribe().await?;
+    }
+    Ok(words)
 }
 
 async fn properties(link: &Link, unit: &str) -> Result<Properties, Error> {

@@ -8,7 +8,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::Place;
-use super::guard::Seen;
+use super::guard::{self, Seen};
 use crate::settings::Span;
 
 /// How long a call may take.
@@ -37,7 +37,8 @@ pub async fn run(place: &Place, arguments: &[&str]) -> Result<String> {
 pub async fn look(place: &Place, wrapper: &str, guard: &str) -> Result<Seen> {
     let exit = "--property=ActiveExitTimestampMonotonic";
     let guard = run(place, &["show", exit, guard]).await?;
-    let properties = "--property=ActiveState,SubState,NRestarts,ExecMainStartTimestampMonotonic,RestartUSec";
+    let properties =
+        "--property=ActiveState,SubState,NRestarts,ExecMainStartTimestampMonotonic,StatusText,NotifyAccess,RestartUSec";
     let shown = run(place, &["show", properties, exit, wrapper]).await?;
     let jobs = run(place, &["list-jobs", "--full", "--plain", "--no-legend"]).await?;
     read(wrapper, &shown, &jobs, &guard)
@@ -59,6 +60,8 @@ fn read(unit: &str, shown: &str, jobs: &str, guard: &str) -> Result<Seen> {
         job,
         active_exit: property(shown, "ActiveExitTimestampMonotonic")?.parse()?,
         main_start: property(shown, "ExecMainStartTimestampMonotonic")?.parse()?,
+        // Some versions show no empty one.
+        hears: guard::hears(property(shown, "StatusText").unwrap_or_default(), property(shown, "NotifyAccess")?),
         restart_usec,
         restarts: [property(shown, "NRestarts")?.parse()?; 2],
         guard_exit: property(guard, "ActiveExitTimestampMonotonic")?.parse()?,
@@ -80,6 +83,8 @@ mod tests {
     /// What systemctl prints, and the beginnings and ends of it.
     const PRINTED: &[&str] = &[
         "NRestarts=3\n",
+        "NotifyAccess=main\n",
+        "StatusText=web@1.service serves\n",
         "NRestarts=",
         "4294967296\n",
         "RestartUSec=1min 100ms\n",
@@ -111,7 +116,7 @@ mod tests {
     #[test]
     fn what_it_prints_is_read() {
         let shown = "NRestarts=3\nRestartUSec=1min 100ms\nExecMainStartTimestampMonotonic=7\nActiveState=deactivating\n\
-                     SubState=stop-sigterm\nActiveExitTimestampMonotonic=9\n";
+                     SubState=stop-sigterm\nActiveExitTimestampMonotonic=9\nNotifyAccess=main\n";
         let guard = "ActiveExitTimestampMonotonic=10\n";
         let jobs = "612 webb.service start waiting\n613 web.service stop running\n";
         let seen = read("web.service", shown, jobs, guard).expect("what systemctl prints");
@@ -119,7 +124,10 @@ mod tests {
         assert_eq!(seen.job.as_deref(), Some("stop"));
         let times = (seen.active_exit, seen.main_start, seen.guard_exit, seen.restart_usec);
         assert_eq!(times, (9, 7, 10, 60_100_000));
-        assert_eq!(read("web.service", shown, "", guard).expect("no job").job, None);
+        assert!(!seen.hears);
+        let said = format!("{shown}StatusText=Looks for generations\n");
+        let seen = read("web.service", &said, "", guard).expect("no job");
+        assert!(seen.hears && seen.job.is_none());
         assert!(read("web.service", "", "", guard).is_err());
     }
 }

@@ -6,6 +6,7 @@ use crate::{with_lines, wrapper};
 
 before_systemd_257!(
     a_stop_before_the_restart_is_a_stop,
+    a_stop_before_the_next_procroll_can_hear_of_it_is_a_stop,
     a_restart_before_the_restart_is_one_of_the_application,
     with_no_start_left_nothing_runs,
     without_a_bus_it_decides_all_the_same,
@@ -66,6 +67,23 @@ fn a_stop_before_the_restart_is_a_stop(machine: &Machine) {
         crash(machine);
         machine.ok("systemctl stop web");
         ends(machine);
+    }
+}
+
+fn a_stop_before_the_next_procroll_can_hear_of_it_is_a_stop(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    // It comes with the guard in any state.
+    for _ in 0..3 {
+        machine.ok("systemctl start web");
+        // What is started next hears nothing, and says nothing.
+        let deaf = "[Service]\nExecStart=\nExecStart=sh -c 'trap \"\" TERM; sleep infinity'\nTimeoutStopSec=1s\n";
+        machine.unit("web.service.d/deaf.conf", deaf);
+        machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+        machine.wait_for_property("web", "NRestarts", "1");
+        machine.wait_for_property("web", "SubState", "start");
+        machine.ok("systemctl stop web");
+        ends(machine);
+        machine.ok("rm /etc/systemd/system/web.service.d/deaf.conf && systemctl daemon-reload");
     }
 }
 
