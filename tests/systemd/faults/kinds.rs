@@ -174,6 +174,12 @@ pub const FAULTS: &[Fault] = &[
          sleep 0.0$((next % 10)); signal KILL",
         &[Crashes, Fails],
     ),
+    fault(
+        "procroll killed, and the service stopped as the next one begins",
+        "signal KILL; for _ in $(seq 200); do next=$(main web); [ $next = 0 ] || [ $next = $procroll ] || break; done; \
+         sleep 0.00$((next % 10)); stop",
+        &[Crashes, Stops, Fails],
+    ),
     // The candidate, which may serve by then.
     fault("the candidate killed", "systemctl kill --signal=KILL $(new)", &[Kills, Ends, Fails]),
     fault("the candidate killed for its memory", "within $(new) payload oom", &[Kills, Ends, Fails]),
