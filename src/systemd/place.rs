@@ -13,6 +13,8 @@ pub struct Place {
     pub notify_socket: String,
     /// Where it keeps transient units, and their drop-ins.
     pub transient: PathBuf,
+    /// Where each unit has a folder of credentials while it runs: systemd.exec(5).
+    pub credentials: PathBuf,
     /// The folder whose modification time tells it to look for drop-ins anew.
     pub watched: PathBuf,
     /// The folder of the sockets by which wrappers' procrolls are asked for rolls.
@@ -28,6 +30,7 @@ impl Place {
             bus_address: "unix:path=/run/dbus/system_bus_socket".to_owned(),
             notify_socket: "/run/systemd/notify".to_owned(),
             transient: "/run/systemd/transient".into(),
+            credentials: "/run/credentials".into(),
             watched: "/run/systemd/system".into(),
             control: "/run/systemd/procroll".into(),
             user: None,
@@ -41,6 +44,7 @@ impl Place {
             bus_address: format!("unix:path={runtime}/bus"),
             notify_socket: format!("{runtime}/systemd/notify"),
             transient: format!("{runtime}/systemd/transient").into(),
+            credentials: format!("{runtime}/credentials").into(),
             watched: format!("{runtime}/systemd/user").into(),
             control: format!("{runtime}/systemd/procroll").into(),
             user: Some(uid),

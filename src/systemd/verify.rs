@@ -3,8 +3,6 @@
 //! systemd only logs what it doesn't understand of a unit, and goes on without it. For what somebody asks for on the
 //! command line that is not good enough.
 
-use std::fs;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -13,8 +11,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use zbus::Variant;
 
+use super::Link;
 use super::manager::Property;
-use super::{Link, Place, folder};
 use crate::settings::Override;
 use crate::unit::text::{self, Assignment, Section};
 
@@ -28,13 +26,12 @@ const LAST: &str = "ProcrollLastLine";
 ///
 /// # Errors
 /// A line that systemd doesn't know or would ignore, in systemd's own words; or the check can't be made.
-pub async fn verify(link: &Link, owner: &str, name: &str, overrides: &[Override]) -> Result<Vec<Assignment>> {
+pub async fn verify(link: &Link, name: &str, overrides: &[Override]) -> Result<Vec<Assignment>> {
     if overrides.is_empty() {
         return Ok(Vec::new());
     }
-    let scratch = Scratch::new(link.place(), owner)?;
     // On systemd-analyze's command line a colon would end the path.
-    let file = scratch.0.join(name.replace(':', "_"));
+    let name = name.replace(':', "_");
     // Which section a key belongs to is systemd's to know: each line stands in both, and one of them fits.
     let unit = overrides.iter().map(|one| Assignment::own(Section::Unit, &one.key, &one.value));
     let service = [("Type", "notify"), ("ExecStart", "/bin/true")]
@@ -43,13 +40,12 @@ pub async fn verify(link: &Link, owner: &str, name: &str, overrides: &[Override]
         .chain(overrides.iter().map(|one| Assignment::own(Section::Service, &one.key, &one.value)))
         .chain([Assignment::own(Section::Service, LAST, "yes")]);
     let lines: Vec<_> = unit.chain(service).collect();
-    fs::write(&file, text::render(&lines)).with_context(|| format!("can't write {}", file.display()))?;
 
-    let said = tokio::time::timeout(TIMEOUT, check(link, &file.to_string_lossy()))
+    let (file, said) = tokio::time::timeout(TIMEOUT, check(link, &name, &text::render(&lines)))
         .await
         .context("systemd-analyze verify did not end in time")?
         .context("can't check options with systemd-analyze")?;
-    let mut messages = Messages::parse(&said, &file.to_string_lossy());
+    let mut messages = Messages::parse(&said, &file);
     // The two sections' headings are lines as well.
     let heard_to_the_end = messages.take_last(lines.len() + 2);
 
@@ -84,15 +80,14 @@ pub async fn verify(link: &Link, owner: &str, name: &str, overrides: &[Override]
 ///
 /// # Errors
 /// The same.
-pub async fn verify_scope(link: &Link, owner: &str, name: &str, overrides: &[Override]) -> Result<Vec<Assignment>> {
-    let mut assignments = verify(link, owner, name, overrides).await?;
+pub async fn verify_scope(link: &Link, name: &str, overrides: &[Override]) -> Result<Vec<Assignment>> {
+    let mut assignments = verify(link, name, overrides).await?;
     if assignments.iter().all(|one| one.section == Section::Unit) {
         return Ok(assignments);
     }
-    let known = tokio::time::timeout(
-        TIMEOUT,
-        run(link, &["/lib/systemd/systemd", "--dump-configuration-items"], Heard::Output),
-    );
+    let dump = ["/lib/systemd/systemd", "--dump-configuration-items"];
+    let unit = unit_name();
+    let known = tokio::time::timeout(TIMEOUT, run(link, &unit, &dump, Heard::Output, None));
     let known = known.await.context("systemd did not end in time")?.context("can't ask systemd what a scope has")?;
     for (assignment, one) in assignments.iter_mut().zip(overrides).filter(|(line, _)| line.section == Section::Service)
     {
@@ -113,12 +108,16 @@ fn is_of_scopes(known: &str, key: &str) -> bool {
     section.filter_map(|line| line.split_once('=')).any(|(one, _)| one == key)
 }
 
-/// What `systemd-analyze verify` says of a file.
-async fn check(link: &Link, file: &str) -> Result<String> {
+/// What `systemd-analyze verify` says of the file of this name with this text, and the path by which it names that. It gets
+/// it as a credential: systemd removes those with their unit, whatever becomes of procroll.
+async fn check(link: &Link, name: &str, text: &str) -> Result<(String, String)> {
+    let unit = unit_name();
+    let file = link.place().credentials.join(&unit).join(name).to_string_lossy().into_owned();
     let mut command = vec!["/usr/bin/systemd-analyze", "verify", "--man=no", "--recursive-errors=no"];
     command.extend(link.place().user.map(|_| "--user"));
-    command.push(file);
-    run(link, &command, Heard::Errors).await
+    command.push(&file);
+    let said = run(link, &unit, &command, Heard::Errors, Some((name, text))).await?;
+    Ok((file, said))
 }
 
 /// What is listened to.
@@ -128,9 +127,15 @@ enum Heard {
     Errors,
 }
 
-/// What one of systemd's programs says. It runs in a unit of its own: a process that a crash of procroll left in the
+/// What one of systemd's programs says. It runs in a `unit` of its own: a process that a crash of procroll left in the
 /// wrapper would keep systemd from starting that again in place, and so end the generation that serves.
-async fn run(link: &Link, command: &[&str], heard: Heard) -> Result<String> {
+async fn run(
+    link: &Link,
+    unit: &str,
+    command: &[&str],
+    heard: Heard,
+    credential: Option<(&str, &str)>,
+) -> Result<String> {
     let (writer, mut reader) = {
         let (writer, reader) = pipe::pipe()?;
         (writer.into_blocking_fd()?, reader)
@@ -140,7 +145,8 @@ async fn run(link: &Link, command: &[&str], heard: Heard) -> Result<String> {
         Heard::Errors => ("StandardErrorFileDescriptor", "StandardOutput"),
     };
     let program = command.first().copied().unwrap_or_default();
-    let properties: [Property<'_>; 9] = [
+    let credentials: Vec<_> = credential.into_iter().map(|(name, text)| (name, text.as_bytes())).collect();
+    let properties: [Property<'_>; 10] = [
         ("Description", Variant::from("Checks options of procroll's")),
         ("Type", Variant::from("oneshot")),
         ("TimeoutStartUSec", Variant::from(u64::try_from(TIMEOUT.as_micros())?)),
@@ -148,12 +154,12 @@ async fn run(link: &Link, command: &[&str], heard: Heard) -> Result<String> {
         ("DefaultDependencies", Variant::from(false)),
         // The manager's may tell it to say less.
         ("Environment", Variant::from(vec!["SYSTEMD_LOG_LEVEL=info", "SYSTEMD_LOG_TARGET=console"])),
+        ("SetCredential", Variant::from(credentials)),
         (other, Variant::from("null")),
         (pipe, Variant::from(zbus::Fd::from(&writer))),
         ("ExecStart", Variant::from(vec![(program, command.to_vec(), true)])),
     ];
-    let name = unit_name();
-    link.manager().await?.start_transient_unit(&name, "fail", &properties, &[]).await?;
+    link.manager().await?.start_transient_unit(unit, "fail", &properties, &[]).await?;
     drop(writer);
     // systemd and what it has started hold the other end.
     let mut said = Vec::new();
@@ -200,22 +206,6 @@ impl<'a> Messages<'a> {
     fn refusal(&self, number: usize) -> Option<&'a str> {
         let last = self.lines.last().filter(|(line, _)| self.fatal && *line == number).map(|(_, message)| *message);
         self.at(number).find(|message| message.contains("ignor")).or(last)
-    }
-}
-
-/// A folder of our own, gone with this. It lies where only the manager's owner can make one, so nothing in it is
-/// anybody else's.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(place: &Place, owner: &str) -> Result<Self> {
-        folder::make_scratch(place, owner).map(Self).context("can't make a folder to check options in")
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
