@@ -46,10 +46,6 @@ pub async fn run(
     let anew = reexec::was_executed_anew();
     reexec::hear_stops();
     let patience = Patience::new(&bus);
-    if patience.unit.is_some() && !anew {
-        // A guard waits for a word of one that no signal ends unheard.
-        notify::tell(&[Word::Status("Looks for generations".to_owned())]);
-    }
     let found = patience.insist(&mut signals, async || {
         let link = bus.connect().await?;
         Ok((wrapper::own(&link).await?, link))
@@ -80,6 +76,10 @@ pub async fn run(
     let mut signals = signals.of_unit(&own.kill_signals, own.reload_signal).or_exit(ExitStatus::Internal)?;
     // Those that came while procroll was executed anew.
     reexec::hear();
+    if !anew {
+        // A guard waits for this: from now on no signal ends it unheard.
+        notify::tell(&[Word::Status("Looks for generations".to_owned())]);
+    }
     let prepared = patience.insist(&mut signals, async || prepare(&bus, &bus.connect().await?, &own).await).await;
     let prepared = prepared.inspect_err(|fatal| {
         notify::tell(&[Word::Status(status::one_line(&fatal.to_string()))]);

@@ -87,9 +87,12 @@ impl Guard {
             if let Some(enough) = enough(&guard::look(&link, &self.wrapper).await?) {
                 return Ok(enough);
             }
-            // A word of it may be lost when systemd reads its units anew.
-            if let Ok(None) = timeout(LONGEST_PAUSE, changes.next()).await {
-                return Err(Error::Unreachable("systemd has left the bus".to_owned()));
+            // A word of it may be lost when systemd reads its units anew. All that have come mean no more than the first, and
+            // those that nobody takes would block the connection.
+            let mut pause = LONGEST_PAUSE;
+            while let Ok(change) = timeout(pause, changes.next()).await {
+                change.ok_or_else(|| Error::Unreachable("systemd has left the bus".to_owned()))?;
+                pause = Duration::ZERO;
             }
         }
     }
@@ -120,11 +123,9 @@ impl Guard {
     /// Stops the generations, and removes what procroll does not live to.
     async fn stop(&self) -> Result<(), Fatal> {
         stop_generations(&self.bus, &self.unit).await;
-        // procroll may have been about to start one more. One that has been started since looks after the rest itself.
-        let over = |seen: &Seen| {
-            let is_new = seen.hears && seen.main_start > seen.guard_exit;
-            seen.stays_down() || is_new && !seen.is_down() && seen.job.as_deref() != Some("stop")
-        };
+        // procroll may have been about to start one more. Another one that has been started looks after the rest itself.
+        let is_leaving = |seen: &Seen| matches!(seen.job.as_deref(), Some("stop" | "restart"));
+        let over = |seen: &Seen| seen.stays_down() || seen.hears() && !is_leaving(seen);
         if self.watch(|seen| over(seen).then(|| seen.stays_down())).await {
             // What stops it may be one half of a restart.
             self.stay_down().await;

@@ -7,12 +7,15 @@ use crate::systemd::guard::Seen;
 pub struct Outage {
     /// `NRestarts` when systemd had not counted the next one yet.
     restarts: Option<u32>,
+    /// `RestartUSec` at first: what systemd goes by also if the unit says something else since.
+    pause: Option<u64>,
 }
 
 impl Outage {
     /// What is to become of the generations, once that can be told.
     pub fn verdict(&mut self, seen: &Seen) -> Option<Verdict> {
         let job = seen.job.as_deref();
+        self.pause.get_or_insert(seen.restart_usec);
         match (seen.active_state.as_str(), seen.sub_state.as_str()) {
             _ if job == Some("stop") => Some(Verdict::Stop),
             // Of one that is up, only somebody's.
@@ -28,7 +31,7 @@ impl Outage {
                 None
             }
             // Its main process is not there yet, or a stop would not come to anything.
-            _ if !seen.is_up() && (seen.main_start <= seen.active_exit || !seen.hears) => None,
+            _ if !seen.hears() => None,
             _ if self.is_started_by_somebody(seen) => Some(Verdict::Stop),
             _ => Some(Verdict::Keep),
         }
@@ -37,8 +40,9 @@ impl Outage {
     /// Its main process was started when the guard went down or later, and sooner than systemd would have, or without its
     /// counting that.
     fn is_started_by_somebody(&self, seen: &Seen) -> bool {
-        let too_soon = seen.main_start.saturating_sub(seen.active_exit) < seen.restart_usec;
-        let uncounted = self.restarts.is_some_and(|before| seen.restarts[1] <= before);
+        let too_soon = self.pause.is_some_and(|pause| seen.main_start.saturating_sub(seen.active_exit) < pause);
+        // "systemctl reset-failed" has it counted anew.
+        let uncounted = self.restarts == Some(seen.restarts[1]);
         seen.main_start + TOGETHER > seen.guard_exit && (too_soon || uncounted)
     }
 }
@@ -73,7 +77,8 @@ mod tests {
             job: word(),
             active_exit: CRASH,
             main_start,
-            hears: true,
+            has_spoken: true,
+            now: main_start,
             restart_usec: PAUSE,
             guard_exit: CRASH + 2_000,
             restarts: [3; 2],
@@ -136,11 +141,14 @@ mod tests {
             seen.sub_state = "start".to_owned();
             seen.main_start = 1;
             assert_eq!(outage.verdict(&seen), None, "it may not hear of a stop yet");
-            outage.verdict(&Seen { hears: true, ..seen })
+            let silent = Seen { now: u64::MAX, ..seen.clone() };
+            let verdict = outage.verdict(&Seen { has_spoken: true, ..seen });
+            assert_eq!(outage.verdict(&silent), verdict, "one that says nothing is old enough at last");
+            verdict
         };
         assert_eq!(started_after(4), Some(Verdict::Keep));
         assert_eq!(started_after(3), Some(Verdict::Stop));
-        assert_eq!(started_after(0), Some(Verdict::Stop));
+        assert_eq!(started_after(1), Some(Verdict::Keep), "after a reset-failed");
     }
 
     #[test]

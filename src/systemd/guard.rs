@@ -19,6 +19,9 @@ use crate::settings::WrapperName;
 const ATTEMPTS: usize = 100;
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How long a procroll takes at the most until it hears signals, in µs.
+const DEAF: u64 = 3_000_000;
+
 /// What systemd says of a wrapper unit, and of its guard, which it has told to stop. Times are those of CLOCK_MONOTONIC in µs, 0 for
 /// never.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,8 +36,10 @@ pub struct Seen {
     pub active_exit: u64,
     /// When its main process was started: `ExecMainStartTimestampMonotonic`.
     pub main_start: u64,
-    /// Its main process, if it has one, hears what stops it: see [`hears`].
-    pub hears: bool,
+    /// Whether it has said something since it was started: `StatusText`.
+    pub has_spoken: bool,
+    /// When this was seen.
+    pub now: u64,
     /// How long systemd waits before it starts it again: `RestartUSec`.
     pub restart_usec: u64,
     /// When the guard ceased to be active.
@@ -47,6 +52,17 @@ impl Seen {
     /// It has a main process that may still have to do with generations.
     pub fn is_up(&self) -> bool {
         matches!(self.active_state.as_str(), "active" | "reloading" | "refreshing" | "deactivating")
+    }
+
+    /// Its main process is there, and hears what stops it. One that has just been started is ended by the signal, and would stop
+    /// no generations. An older procroll, or whoever may not speak, is given [`DEAF`].
+    pub fn hears(&self) -> bool {
+        let is_there = match self.active_state.as_str() {
+            "active" | "reloading" | "refreshing" => true,
+            "activating" => !self.sub_state.starts_with("auto-restart") && self.main_start > self.active_exit,
+            _ => false,
+        };
+        is_there && (self.has_spoken || self.now.saturating_sub(self.main_start) > DEAF)
     }
 
     /// It is down, whether or not it starts again.
@@ -160,24 +176,25 @@ pub async fn look(link: &Link, wrapper: &WrapperName) -> Result<Seen, Error> {
     };
     let (main_start, restart_usec, after) =
         tokio::try_join!(service.exec_main_start_timestamp_monotonic(), service.restart_usec(), service.n_restarts())?;
-    let (status, access) = tokio::try_join!(service.status_text(), service.notify_access())?;
+    let has_spoken = !service.status_text().await?.is_empty();
     Ok(Seen {
         active_state: seen.active_state.unwrap_or_default(),
         sub_state: seen.sub_state.unwrap_or_default(),
         job,
         active_exit: seen.active_exit_timestamp_monotonic.unwrap_or_default(),
         main_start,
-        hears: hears(&status, &access),
+        has_spoken,
+        now: now(),
         restart_usec,
         guard_exit: guard_exit.unwrap_or_default(),
         restarts: [before, after],
     })
 }
 
-/// Whether a procroll with this `StatusText` hears what stops it: before, a signal would end it, and nobody would have stopped
-/// the generations. With this `NotifyAccess` it may not say so.
-pub fn hears(status_text: &str, notify_access: &str) -> bool {
-    !status_text.is_empty() || notify_access == "none"
+/// The time as systemd's monotonic timestamps have it.
+pub fn now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap_or_default() * 1_000_000 + u64::try_from(now.tv_nsec / 1000).unwrap_or_default()
 }
 
 /// What changes about a wrapper unit.

@@ -96,8 +96,6 @@ pub trait Service {
     #[zbus(property(emits_changed_signal = "false"))]
     fn status_text(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
-    fn notify_access(&self) -> zbus::Result<String>;
-    #[zbus(property(emits_changed_signal = "false"))]
     fn result(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn exec_main_code(&self) -> zbus::Result<i32>;

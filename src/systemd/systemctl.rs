@@ -38,7 +38,7 @@ pub async fn look(place: &Place, wrapper: &str, guard: &str) -> Result<Seen> {
     let exit = "--property=ActiveExitTimestampMonotonic";
     let guard = run(place, &["show", exit, guard]).await?;
     let properties =
-        "--property=ActiveState,SubState,NRestarts,ExecMainStartTimestampMonotonic,StatusText,NotifyAccess,RestartUSec";
+        "--property=ActiveState,SubState,Job,NRestarts,ExecMainStartTimestampMonotonic,StatusText,RestartUSec";
     let shown = run(place, &["show", properties, exit, wrapper]).await?;
     let jobs = run(place, &["list-jobs", "--full", "--plain", "--no-legend"]).await?;
     read(wrapper, &shown, &jobs, &guard)
@@ -50,6 +50,8 @@ fn read(unit: &str, shown: &str, jobs: &str, guard: &str) -> Result<Seen> {
         let mut words = line.split_whitespace().skip(1);
         (words.next() == Some(unit)).then(|| words.next().unwrap_or_default().to_owned())
     });
+    // One that is over since it was shown: what comes of it will be seen.
+    let job = job.or_else(|| property(shown, "Job").is_ok_and(|job| !job.is_empty()).then(String::new));
     let restart_usec = match property(shown, "RestartUSec")?.parse()? {
         Span::Of(pause) => u64::try_from(pause.as_micros())?,
         Span::Infinite => u64::MAX,
@@ -60,8 +62,8 @@ fn read(unit: &str, shown: &str, jobs: &str, guard: &str) -> Result<Seen> {
         job,
         active_exit: property(shown, "ActiveExitTimestampMonotonic")?.parse()?,
         main_start: property(shown, "ExecMainStartTimestampMonotonic")?.parse()?,
-        // Some versions show no empty one.
-        hears: guard::hears(property(shown, "StatusText").unwrap_or_default(), property(shown, "NotifyAccess")?),
+        has_spoken: property(shown, "StatusText").is_ok_and(|text| !text.is_empty()),
+        now: guard::now(),
         restart_usec,
         restarts: [property(shown, "NRestarts")?.parse()?; 2],
         guard_exit: property(guard, "ActiveExitTimestampMonotonic")?.parse()?,
@@ -83,7 +85,7 @@ mod tests {
     /// What systemctl prints, and the beginnings and ends of it.
     const PRINTED: &[&str] = &[
         "NRestarts=3\n",
-        "NotifyAccess=main\n",
+        "Job=612\n",
         "StatusText=web@1.service serves\n",
         "NRestarts=",
         "4294967296\n",
@@ -108,7 +110,7 @@ mod tests {
             if let Ok(seen) = read("web.service", &shown, &jobs, &guard) {
                 let shows_state = |line: &str| line.strip_prefix("ActiveState=") == Some(seen.active_state.as_str());
                 prop_assert!(shown.lines().any(shows_state));
-                prop_assert!(seen.job.is_none_or(|job| jobs.lines().any(|line| line.contains("web.service") && line.contains(&job))));
+                prop_assert!(seen.job.is_none_or(|job| job.is_empty() || jobs.lines().any(|line| line.contains("web.service") && line.contains(&job))));
             }
         }
     }
@@ -116,7 +118,7 @@ mod tests {
     #[test]
     fn what_it_prints_is_read() {
         let shown = "NRestarts=3\nRestartUSec=1min 100ms\nExecMainStartTimestampMonotonic=7\nActiveState=deactivating\n\
-                     SubState=stop-sigterm\nActiveExitTimestampMonotonic=9\nNotifyAccess=main\n";
+                     SubState=stop-sigterm\nActiveExitTimestampMonotonic=9\n";
         let guard = "ActiveExitTimestampMonotonic=10\n";
         let jobs = "612 webb.service start waiting\n613 web.service stop running\n";
         let seen = read("web.service", shown, jobs, guard).expect("what systemctl prints");
@@ -124,10 +126,10 @@ mod tests {
         assert_eq!(seen.job.as_deref(), Some("stop"));
         let times = (seen.active_exit, seen.main_start, seen.guard_exit, seen.restart_usec);
         assert_eq!(times, (9, 7, 10, 60_100_000));
-        assert!(!seen.hears);
-        let said = format!("{shown}StatusText=Looks for generations\n");
-        let seen = read("web.service", &said, "", guard).expect("no job");
-        assert!(seen.hears && seen.job.is_none());
+        assert!(!seen.has_spoken);
+        let said = format!("{shown}StatusText=Looks for generations\nJob=613\n");
+        let seen = read("web.service", &said, "", guard).expect("a job that is over");
+        assert!(seen.has_spoken && seen.job.as_deref() == Some("") && !seen.stays_down());
         assert!(read("web.service", "", "", guard).is_err());
     }
 }

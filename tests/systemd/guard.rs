@@ -8,6 +8,8 @@ before_systemd_257!(
     a_stop_before_the_restart_is_a_stop,
     a_stop_before_the_next_procroll_can_hear_of_it_is_a_stop,
     a_restart_before_the_restart_is_one_of_the_application,
+    a_restart_as_something_else_ends_the_guard,
+    who_resets_what_is_counted_stops_nothing,
     with_no_start_left_nothing_runs,
     without_a_bus_it_decides_all_the_same,
     who_stops_the_guard_stops_nothing,
@@ -88,22 +90,54 @@ fn a_stop_before_the_next_procroll_can_hear_of_it_is_a_stop(machine: &Machine) {
 }
 
 fn a_restart_before_the_restart_is_one_of_the_application(machine: &Machine) {
-    machine.unit("web.service", &with_lines("RestartSec=1h", "--settle=0", "ready run"));
-    machine.ok("systemctl start web");
-    for _ in 0..3 {
-        let before = crash(machine);
-        machine.ok("systemctl restart web");
-        let pid = machine.show("web@1", "MainPID");
-        assert_ne!(pid, before);
-        assert!(!machine.path(&format!("/proc/{before}")).exists(), "it has ended");
-        serves(machine, &pid);
+    // With the second systemd starts the wrapper before it stops the guard.
+    for weight in ["100", "200"] {
+        let lines = format!("RestartSec=1h\nCPUWeight={weight}");
+        machine.unit("web.service", &with_lines(&lines, "--settle=0", "ready run"));
+        machine.ok("systemctl start web");
+        for _ in 0..3 {
+            let before = crash(machine);
+            machine.ok("timeout 60 systemctl restart web");
+            let pid = machine.show("web@1", "MainPID");
+            assert_ne!(pid, before);
+            assert!(!machine.path(&format!("/proc/{before}")).exists(), "it has ended");
+            serves(machine, &pid);
+        }
+        machine.ok("systemctl stop web");
+        ends(machine);
     }
-    machine.ok("systemctl stop web");
-    ends(machine);
     assert_eq!(
         machine.ok("journalctl --no-pager --priority=warning --grep='Failed to open' | grep procroll@ || true"),
         ""
     );
+}
+
+fn a_restart_as_something_else_ends_the_guard(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    machine.unit("web.service.d/else.conf", "[Service]\nExecStart=\nExecStart=payload ready run\n");
+    machine.ok("systemctl restart web");
+    machine.wait_for("the guard to go", || machine.units("procroll@*").is_empty().then_some(()));
+    assert_eq!((machine.units("web@*"), machine.show("web", "SubState")), (vec![], "running".to_owned()));
+    machine.ok("systemctl stop web");
+    ends(machine);
+}
+
+fn who_resets_what_is_counted_stops_nothing(machine: &Machine) {
+    machine.unit("web.service", &with_lines("RestartSec=1s", "--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    let pid = machine.show("web@1", "MainPID");
+    for restart in ["1", "2"] {
+        crash(machine);
+        machine.wait_for_property("web", "NRestarts", restart);
+        serves(machine, &pid);
+    }
+    crash(machine);
+    machine.ok("systemctl reset-failed web");
+    machine.wait_for_property("web", "NRestarts", "1");
+    serves(machine, &pid);
+    machine.ok("systemctl stop web");
+    ends(machine);
 }
 
 fn with_no_start_left_nothing_runs(machine: &Machine) {
