@@ -115,7 +115,8 @@ fn a_restart_before_the_restart_is_one_of_the_application(machine: &Machine) {
 fn a_restart_as_something_else_ends_the_guard(machine: &Machine) {
     machine.unit("web.service", &wrapper("--settle=0", "ready run"));
     machine.ok("systemctl start web");
-    machine.unit("web.service.d/else.conf", "[Service]\nExecStart=\nExecStart=payload ready run\n");
+    let silent = "ExecStart=sh -c 'systemd-notify --ready && exec sleep infinity'\nNotifyAccess=all\n";
+    machine.unit("web.service.d/else.conf", &format!("[Service]\nExecStart=\n{silent}"));
     machine.ok("systemctl restart web");
     machine.wait_for("the guard to go", || machine.units("procroll@*").is_empty().then_some(()));
     assert_eq!((machine.units("web@*"), machine.show("web", "SubState")), (vec![], "running".to_owned()));
