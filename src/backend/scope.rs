@@ -86,7 +86,7 @@ impl Scopes {
         }
         let owner = wrapper.clone().unwrap_or_else(|| format!("pid {}", std::process::id()));
         let ours = names::claim(&link, &base.scope_pattern(), &owner).await?;
-        let verified = verify::verify_scope(&link, &base.generation(Generation::new(1)), overrides).await;
+        let verified = verify::verify_scope(&link, &owner, &base.generation(Generation::new(1)), overrides).await;
         let verified = verified.map_err(|error| anyhow!("{error:#}. See \"man systemd.scope\""));
         let lines = scope::lines(settings, wrapper.as_deref(), verified.or_exit(ExitStatus::Usage)?);
         // At a terminal another procroll may have had this process's number.

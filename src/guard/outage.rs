@@ -7,7 +7,7 @@ use crate::systemd::guard::Seen;
 pub struct Outage {
     /// `NRestarts` when systemd had not counted the next one yet.
     restarts: Option<u32>,
-    /// `RestartUSec` at first: what systemd goes by also if the unit says something else since.
+    /// The least `RestartUSec` that was seen: a daemon-reload may have changed it, and what systemd goes by.
     pause: Option<u64>,
 }
 
@@ -15,7 +15,7 @@ impl Outage {
     /// What is to become of the generations, once that can be told.
     pub fn verdict(&mut self, seen: &Seen) -> Option<Verdict> {
         let job = seen.job.as_deref();
-        self.pause.get_or_insert(seen.restart_usec);
+        self.pause = Some(self.pause.map_or(seen.restart_usec, |pause| pause.min(seen.restart_usec)));
         match (seen.active_state.as_str(), seen.sub_state.as_str()) {
             _ if job == Some("stop") => Some(Verdict::Stop),
             // Of one that is up, only somebody's.
@@ -41,8 +41,8 @@ impl Outage {
     /// counting that.
     fn is_started_by_somebody(&self, seen: &Seen) -> bool {
         let too_soon = self.pause.is_some_and(|pause| seen.main_start.saturating_sub(seen.active_exit) < pause);
-        // "systemctl reset-failed" has it counted anew.
-        let uncounted = self.restarts == Some(seen.restarts[1]);
+        // "systemctl reset-failed" has it counted anew, after which it is 0 or 1.
+        let uncounted = seen.restarts[1] > 1 && self.restarts == Some(seen.restarts[1]);
         seen.main_start + TOGETHER > seen.guard_exit && (too_soon || uncounted)
     }
 }
@@ -148,7 +148,10 @@ mod tests {
         };
         assert_eq!(started_after(4), Some(Verdict::Keep));
         assert_eq!(started_after(3), Some(Verdict::Stop));
-        assert_eq!(started_after(1), Some(Verdict::Keep), "after a reset-failed");
+        for reset in [0, 1] {
+            assert_eq!(started_after(reset), Some(Verdict::Keep), "after a reset-failed");
+        }
+        assert_eq!(started_after(0), Some(Verdict::Keep), "after a reset-failed");
     }
 
     #[test]

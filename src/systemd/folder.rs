@@ -52,7 +52,7 @@ pub fn write(place: &Place, owner: &str, name: &str, drop_ins: &[DropIn]) -> io:
 }
 
 /// Makes an empty folder for `owner` to prepare files in. There is one at a time.
-fn make_scratch(place: &Place, owner: &str) -> io::Result<PathBuf> {
+pub fn make_scratch(place: &Place, owner: &str) -> io::Result<PathBuf> {
     remove_scratch(place, owner)?;
     let folder = scratch(place, owner);
     fs::DirBuilder::new().recursive(true).mode(0o755).create(&place.transient)?;

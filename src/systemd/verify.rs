@@ -3,6 +3,8 @@
 //! systemd only logs what it doesn't understand of a unit, and goes on without it. For what somebody asks for on the
 //! command line that is not good enough.
 
+use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -11,8 +13,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use zbus::Variant;
 
-use super::Link;
 use super::manager::Property;
+use super::{Link, Place, folder};
 use crate::settings::Override;
 use crate::unit::text::{self, Assignment, Section};
 
@@ -26,7 +28,7 @@ const LAST: &str = "ProcrollLastLine";
 ///
 /// # Errors
 /// A line that systemd doesn't know or would ignore, in systemd's own words; or the check can't be made.
-pub async fn verify(link: &Link, name: &str, overrides: &[Override]) -> Result<Vec<Assignment>> {
+pub async fn verify(link: &Link, owner: &str, name: &str, overrides: &[Override]) -> Result<Vec<Assignment>> {
     if overrides.is_empty() {
         return Ok(Vec::new());
     }
@@ -41,10 +43,12 @@ pub async fn verify(link: &Link, name: &str, overrides: &[Override]) -> Result<V
         .chain([Assignment::own(Section::Service, LAST, "yes")]);
     let lines: Vec<_> = unit.chain(service).collect();
 
-    let (file, said) = tokio::time::timeout(TIMEOUT, check(link, &name, &text::render(&lines)))
-        .await
-        .context("systemd-analyze verify did not end in time")?
-        .context("can't check options with systemd-analyze")?;
+    let text = text::render(&lines);
+    let (mut file, mut said) = check(link, &name, &text).await?;
+    if !said.contains(&file) {
+        tracing::debug!("a unit of this systemd's has no credentials");
+        (file, said) = check_in_folder(link, owner, &name, &text).await?;
+    }
     let mut messages = Messages::parse(&said, &file);
     // The two sections' headings are lines as well.
     let heard_to_the_end = messages.take_last(lines.len() + 2);
@@ -70,7 +74,8 @@ pub async fn verify(link: &Link, name: &str, overrides: &[Override]) -> Result<V
     // Without a word about the last line nothing follows from there being none about the others.
     ensure!(
         heard_to_the_end,
-        "systemd-analyze verify was not heard to the end, so it is not known what systemd makes of the options. Try again"
+        "systemd-analyze verify was not heard to the end, so it is not known what systemd makes of the options. See {}",
+        link.place().journalctl("'procroll-verify-*'")
     );
     Ok(assignments)
 }
@@ -80,15 +85,14 @@ pub async fn verify(link: &Link, name: &str, overrides: &[Override]) -> Result<V
 ///
 /// # Errors
 /// The same.
-pub async fn verify_scope(link: &Link, name: &str, overrides: &[Override]) -> Result<Vec<Assignment>> {
-    let mut assignments = verify(link, name, overrides).await?;
+pub async fn verify_scope(link: &Link, owner: &str, name: &str, overrides: &[Override]) -> Result<Vec<Assignment>> {
+    let mut assignments = verify(link, owner, name, overrides).await?;
     if assignments.iter().all(|one| one.section == Section::Unit) {
         return Ok(assignments);
     }
     let dump = ["/lib/systemd/systemd", "--dump-configuration-items"];
     let unit = unit_name();
-    let known = tokio::time::timeout(TIMEOUT, run(link, &unit, &dump, Heard::Output, None));
-    let known = known.await.context("systemd did not end in time")?.context("can't ask systemd what a scope has")?;
+    let known = run(link, &unit, &dump, Heard::Output, None).await.context("can't ask systemd what a scope has")?;
     for (assignment, one) in assignments.iter_mut().zip(overrides).filter(|(line, _)| line.section == Section::Service)
     {
         ensure!(
@@ -113,11 +117,27 @@ fn is_of_scopes(known: &str, key: &str) -> bool {
 async fn check(link: &Link, name: &str, text: &str) -> Result<(String, String)> {
     let unit = unit_name();
     let file = link.place().credentials.join(&unit).join(name).to_string_lossy().into_owned();
+    let said = analyze(link, &unit, &file, Some((name, text))).await?;
+    Ok((file, said))
+}
+
+/// The same by a folder of procroll's, which goes with procroll, unless that is killed. In some containers there are no
+/// credentials.
+async fn check_in_folder(link: &Link, owner: &str, name: &str, text: &str) -> Result<(String, String)> {
+    let scratch = Scratch::new(link.place(), owner)?;
+    let file = scratch.0.join(name);
+    fs::write(&file, text).with_context(|| format!("can't write {}", file.display()))?;
+    let file = file.to_string_lossy().into_owned();
+    let said = analyze(link, &unit_name(), &file, None).await?;
+    Ok((file, said))
+}
+
+async fn analyze(link: &Link, unit: &str, file: &str, credential: Option<(&str, &str)>) -> Result<String> {
     let mut command = vec!["/usr/bin/systemd-analyze", "verify", "--man=no", "--recursive-errors=no"];
     command.extend(link.place().user.map(|_| "--user"));
-    command.push(&file);
-    let said = run(link, &unit, &command, Heard::Errors, Some((name, text))).await?;
-    Ok((file, said))
+    command.push(file);
+    let said = run(link, unit, &command, Heard::Errors, credential).await;
+    said.context("can't check options with systemd-analyze verify")
 }
 
 /// What is listened to.
@@ -163,7 +183,8 @@ async fn run(
     drop(writer);
     // systemd and what it has started hold the other end.
     let mut said = Vec::new();
-    reader.read_to_end(&mut said).await?;
+    let read = tokio::time::timeout(TIMEOUT, reader.read_to_end(&mut said)).await;
+    read.with_context(|| format!("{program} did not end in time"))??;
     Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
@@ -171,6 +192,22 @@ async fn run(
 fn unit_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("procroll-verify-p{}-{}.service", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A folder of our own, gone with this. It lies where only the manager's owner can make one, so nothing in it is
+/// anybody else's.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(place: &Place, owner: &str) -> Result<Self> {
+        folder::make_scratch(place, owner).map(Self).context("can't make a folder to check options in")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 /// What `systemd-analyze verify` said about the lines of one file.

@@ -10,6 +10,7 @@ on_each_systemd!(
     every_change_of_the_unit_comes_with_the_next_roll,
     no_request_is_lost_while_the_unit_changes,
     options_win_over_the_unit,
+    options_are_checked_where_there_are_no_credentials,
     drop_ins_apply_in_the_wrappers_order_and_others_do_not,
     arguments_mean_what_the_unit_file_means,
     what_is_about_the_wrapper_stays_with_it,
@@ -136,6 +137,20 @@ fn options_win_over_the_unit(machine: &Machine) {
     machine.unit("web.service", &with_lines(LINES, "--settle=0 -E GREETING=again", "facts ready run"));
     machine.ok("systemctl reload web");
     assert_eq!(self::facts(machine, "web@2.service")["environment"]["GREETING"], "again");
+}
+
+fn options_are_checked_where_there_are_no_credentials(machine: &Machine) {
+    // As in a container in which systemd can't mount.
+    machine.ok("mkdir -p /run/credentials && mount -t tmpfs -o ro none /run/credentials");
+    machine.unit("web.service", &wrapper("--settle=0 -p Nice=3", "ready run"));
+    machine.ok("systemctl start web");
+    assert_eq!(machine.show("web@1", "Nice"), "3");
+    assert_eq!(transient(machine), "web@1.service\nweb@1.service.d");
+    machine.unit("web.service", &wrapper("--settle=0 -p Nice=300", "ready run"));
+    assert_ne!(machine.run("systemctl reload web").status, Some(0));
+    let status = machine.show("web", "StatusText");
+    assert!(status.contains("Nice priority out of range: 300"), "{status}");
+    machine.ok("systemctl stop web && umount /run/credentials");
 }
 
 fn drop_ins_apply_in_the_wrappers_order_and_others_do_not(machine: &Machine) {

@@ -307,7 +307,7 @@ impl Verified {
             Some((known, lines)) if known == overrides => Ok(lines.clone()),
             _ => {
                 let link = context.bus.connect().await?;
-                let lines = verify::verify(&link, unit, overrides).await?;
+                let lines = verify::verify(&link, &context.origin.owner(), unit, overrides).await?;
                 ensure!(lines.len() == overrides.len(), "systemd-analyze verify was misread");
                 *last = Some((overrides.to_vec(), lines.clone()));
                 Ok(lines)
