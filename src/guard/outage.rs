@@ -40,7 +40,10 @@ impl Outage {
     /// Its main process was started when the guard went down or later, and sooner than systemd would have, or without its
     /// counting that.
     fn is_started_by_somebody(&self, seen: &Seen) -> bool {
-        let too_soon = self.pause.is_some_and(|pause| seen.main_start.saturating_sub(seen.active_exit) < pause);
+        // With RestartMode=direct systemd 254 cuts the pause short when it reads its units anew.
+        let cut_short = (seen.active_exit..seen.guard_exit).contains(&seen.units_load);
+        let paused = seen.main_start.saturating_sub(seen.active_exit);
+        let too_soon = !cut_short && self.pause.is_some_and(|pause| paused < pause);
         // "systemctl reset-failed" has it counted anew, after which it is 0 or 1.
         let uncounted = seen.restarts[1] > 1 && self.restarts == Some(seen.restarts[1]);
         seen.main_start + TOGETHER > seen.guard_exit && (too_soon || uncounted)
@@ -79,6 +82,7 @@ mod tests {
             main_start,
             has_spoken: true,
             now: main_start,
+            units_load: 1_000_000,
             restart_usec: PAUSE,
             guard_exit: CRASH + 2_000,
             restarts: [3; 2],

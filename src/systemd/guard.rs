@@ -40,6 +40,8 @@ pub struct Seen {
     pub has_spoken: bool,
     /// When this was seen.
     pub now: u64,
+    /// When systemd last read its units: `UnitsLoadTimestampMonotonic`.
+    pub units_load: u64,
     /// How long systemd waits before it starts it again: `RestartUSec`.
     pub restart_usec: u64,
     /// When the guard ceased to be active.
@@ -176,6 +178,7 @@ pub async fn look(link: &Link, wrapper: &WrapperName) -> Result<Seen, Error> {
     };
     let (main_start, restart_usec, after) =
         tokio::try_join!(service.exec_main_start_timestamp_monotonic(), service.restart_usec(), service.n_restarts())?;
+    let units_load = link.manager().await?.units_load_timestamp_monotonic().await?;
     let has_spoken = !service.status_text().await?.is_empty();
     Ok(Seen {
         active_state: seen.active_state.unwrap_or_default(),
@@ -185,6 +188,7 @@ pub async fn look(link: &Link, wrapper: &WrapperName) -> Result<Seen, Error> {
         main_start,
         has_spoken,
         now: now(),
+        units_load,
         restart_usec,
         guard_exit: guard_exit.unwrap_or_default(),
         restarts: [before, after],

@@ -36,16 +36,17 @@ pub async fn run(place: &Place, arguments: &[&str]) -> Result<String> {
 /// What systemd says of a wrapper unit whose guard is being stopped.
 pub async fn look(place: &Place, wrapper: &str, guard: &str) -> Result<Seen> {
     let exit = "--property=ActiveExitTimestampMonotonic";
-    let guard = run(place, &["show", exit, guard]).await?;
+    let mut other = run(place, &["show", "--property=UnitsLoadTimestampMonotonic"]).await?;
+    other.push_str(&run(place, &["show", exit, guard]).await?);
     let properties =
         "--property=ActiveState,SubState,Job,NRestarts,ExecMainStartTimestampMonotonic,StatusText,RestartUSec";
     let shown = run(place, &["show", properties, exit, wrapper]).await?;
     let jobs = run(place, &["list-jobs", "--full", "--plain", "--no-legend"]).await?;
-    read(wrapper, &shown, &jobs, &guard)
+    read(wrapper, &shown, &jobs, &other)
 }
 
-/// Reads what `systemctl show` and `systemctl list-jobs` print.
-fn read(unit: &str, shown: &str, jobs: &str, guard: &str) -> Result<Seen> {
+/// Reads what `systemctl show` prints of a unit, `systemctl list-jobs`, and `systemctl show` of the manager and the guard.
+fn read(unit: &str, shown: &str, jobs: &str, other: &str) -> Result<Seen> {
     let job = jobs.lines().find_map(|line| {
         let mut words = line.split_whitespace().skip(1);
         (words.next() == Some(unit)).then(|| words.next().unwrap_or_default().to_owned())
@@ -64,9 +65,10 @@ fn read(unit: &str, shown: &str, jobs: &str, guard: &str) -> Result<Seen> {
         main_start: property(shown, "ExecMainStartTimestampMonotonic")?.parse()?,
         has_spoken: property(shown, "StatusText").is_ok_and(|text| !text.is_empty()),
         now: guard::now(),
+        units_load: property(other, "UnitsLoadTimestampMonotonic")?.parse()?,
         restart_usec,
         restarts: [property(shown, "NRestarts")?.parse()?; 2],
-        guard_exit: property(guard, "ActiveExitTimestampMonotonic")?.parse()?,
+        guard_exit: property(other, "ActiveExitTimestampMonotonic")?.parse()?,
     })
 }
 
@@ -85,6 +87,7 @@ mod tests {
     /// What systemctl prints, and the beginnings and ends of it.
     const PRINTED: &[&str] = &[
         "NRestarts=3\n",
+        "UnitsLoadTimestampMonotonic=7\n",
         "Job=612\n",
         "StatusText=web@1.service serves\n",
         "NRestarts=",
@@ -119,13 +122,13 @@ mod tests {
     fn what_it_prints_is_read() {
         let shown = "NRestarts=3\nRestartUSec=1min 100ms\nExecMainStartTimestampMonotonic=7\nActiveState=deactivating\n\
                      SubState=stop-sigterm\nActiveExitTimestampMonotonic=9\n";
-        let guard = "ActiveExitTimestampMonotonic=10\n";
+        let guard = "UnitsLoadTimestampMonotonic=6\nActiveExitTimestampMonotonic=10\n";
         let jobs = "612 webb.service start waiting\n613 web.service stop running\n";
         let seen = read("web.service", shown, jobs, guard).expect("what systemctl prints");
         assert_eq!((seen.active_state.as_str(), seen.sub_state.as_str()), ("deactivating", "stop-sigterm"));
         assert_eq!(seen.job.as_deref(), Some("stop"));
-        let times = (seen.active_exit, seen.main_start, seen.guard_exit, seen.restart_usec);
-        assert_eq!(times, (9, 7, 10, 60_100_000));
+        let times = (seen.active_exit, seen.main_start, seen.guard_exit, seen.units_load, seen.restart_usec);
+        assert_eq!(times, (9, 7, 10, 6, 60_100_000));
         assert!(!seen.has_spoken);
         let said = format!("{shown}StatusText=Looks for generations\nJob=613\n");
         let seen = read("web.service", &said, "", guard).expect("a job that is over");

@@ -10,6 +10,7 @@ before_systemd_257!(
     a_restart_before_the_restart_is_one_of_the_application,
     a_restart_as_something_else_ends_the_guard,
     who_resets_what_is_counted_stops_nothing,
+    a_daemon_reload_before_the_restart_stops_nothing,
     with_no_start_left_nothing_runs,
     without_a_bus_it_decides_all_the_same,
     who_stops_the_guard_stops_nothing,
@@ -137,6 +138,24 @@ fn who_resets_what_is_counted_stops_nothing(machine: &Machine) {
     machine.ok("systemctl reset-failed web");
     machine.wait_for_property("web", "NRestarts", "1");
     serves(machine, &pid);
+    machine.ok("systemctl stop web");
+    ends(machine);
+}
+
+fn a_daemon_reload_before_the_restart_stops_nothing(machine: &Machine) {
+    machine.unit("web.service", &with_lines("RestartSec=2s", "--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    let pid = crash(machine);
+    // With RestartMode=direct systemd 254 starts it at once.
+    machine.ok("systemctl daemon-reload");
+    machine.wait_for_property("web", "NRestarts", "1");
+    serves(machine, &pid);
+    // Otherwise it does not, and a restart of somebody's is one all the same.
+    let unit = with_lines("RestartSec=1h", "--settle=0", "ready run").replace("RestartMode=direct\n", "");
+    machine.unit("web.service", &unit);
+    crash(machine);
+    machine.ok("systemctl daemon-reload && timeout 60 systemctl restart web");
+    assert!(!machine.path(&format!("/proc/{pid}")).exists(), "it has ended");
     machine.ok("systemctl stop web");
     ends(machine);
 }
