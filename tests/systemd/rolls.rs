@@ -220,6 +220,19 @@ fn a_failed_generation_that_is_started_anew_goes_with_the_next_roll(machine: &Ma
     assert_ne!(machine.run("systemctl reload web").status, Some(0));
     machine.ok("touch /run/go && systemctl restart web@2 && systemctl reload web");
     machine.wait_for("the others to go", || (machine.units("web@*") == ["web@3.service"]).then_some(()));
+    // Also if that comes while it is being cleared away.
+    let unit =
+        wrapper("--settle=0 --ready-timeout=1s", "exit 3").replace("[Service]", "StartLimitIntervalSec=0\n[Service]");
+    for (failed, next) in [(4, "web@5.service"), (6, "web@7.service"), (8, "web@9.service")] {
+        machine.unit("web.service", &unit);
+        assert_ne!(machine.run("systemctl reload web").status, Some(0));
+        machine.unit("web.service", &unit.replace("exit 3", "ready run"));
+        let again = format!("for _ in $(seq 30); do systemctl restart --no-block web@{failed}; done");
+        let again = machine.spawn(&["sh", "-c", &again]);
+        machine.ok("systemctl reload web");
+        again.wait_with_output().expect("it ends");
+        machine.wait_for("the others to go", || (machine.units("web@*") == [next]).then_some(()));
+    }
 }
 
 fn a_reload_without_a_bus_ends_in_the_truth(machine: &Machine) {

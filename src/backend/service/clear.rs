@@ -173,17 +173,33 @@ pub async fn clear_away(link: &Link, unit: &str, owner: &str) -> Result<(), Erro
         return Ok(());
     }
     let manager = link.manager().await?;
-    let mut watched = Watched::now(link.clone(), unit).await?;
-    if !watched.next().await?.is_over() {
-        // Of one that ended nothing runs, unless somebody has started it anew.
-        bring_down(link, unit).await?;
-        watched.until(State::is_over).await?;
+    loop {
+        let mut watched = Watched::now(link.clone(), unit).await?;
+        if !watched.next().await?.is_over() || is_started(link, unit).await? {
+            // Of one that ended nothing runs, unless somebody has started it anew.
+            bring_down(link, unit).await?;
+            watched.until(State::is_over).await?;
+        }
+        if_there(manager.reset_failed_unit(unit).await)?;
+        // Each watch there was has a reference of its own. A unit whose last one goes with the connection stays listed, until
+        // somebody refers to it once more.
+        while if_there(manager.unref_unit(unit).await)?.is_some() {}
+        // Or it may be started just now, and not be unloaded for that. Once it is there is none to be started.
+        if !is_started(link, unit).await? {
+            return Ok(());
+        }
     }
-    if_there(manager.reset_failed_unit(unit).await)?;
-    // Each watch there was has a reference of its own. A unit whose last one goes with the connection stays listed, until
-    // somebody refers to it once more.
-    while if_there(manager.unref_unit(unit).await)?.is_some() {}
-    Ok(())
+}
+
+/// Whether the unit is up, or about to be.
+async fn is_started(link: &Link, unit: &str) -> Result<bool, Error> {
+    if !link.is_loaded(unit).await? {
+        return Ok(false);
+    }
+    let unit = link.unit(unit).await?;
+    let (state, job) = (if_there(unit.active_state().await)?, if_there(unit.job().await)?);
+    let is_up = |state: String| !matches!(state.as_str(), "inactive" | "failed");
+    Ok(state.is_some_and(is_up) || job.is_some_and(|(number, _)| number != 0))
 }
 
 /// The generations that are loaded and carry the mark of this service. Others of such a name are somebody else's. Whatever
