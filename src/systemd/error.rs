@@ -93,9 +93,11 @@ impl From<zbus::Error> for Error {
                 zbus::fdo::Error::ServiceUnknown(text)
                 | zbus::fdo::Error::NameHasNoOwner(text)
                 | zbus::fdo::Error::LimitsExceeded(text)
-                // The bus itself tries to start a systemd that has not come back to it.
+                // The bus itself tries to start a systemd that has not come back to it, or waits for that.
                 | zbus::fdo::Error::SpawnChildExited(text)
-                | zbus::fdo::Error::SpawnFailed(text) => Self::Unreachable(text.clone()),
+                | zbus::fdo::Error::SpawnFailed(text)
+                | zbus::fdo::Error::TimedOut(text)
+                | zbus::fdo::Error::Timeout(text) => Self::Unreachable(text.clone()),
                 zbus::fdo::Error::NoReply(text) | zbus::fdo::Error::Disconnected(text) => Self::Lost(text.clone()),
                 zbus::fdo::Error::InvalidArgs(text) => Self::Other(text.clone()),
                 zbus::fdo::Error::UnknownObject(text) => Self::NoSuchUnit(text.clone()),
@@ -114,6 +116,9 @@ mod tests {
     fn what_was_not_heard_is_no_answer() {
         let broken = zbus::Error::InputOutput(std::sync::Arc::new(std::io::ErrorKind::BrokenPipe.into()));
         assert!(matches!(if_there::<()>(Err(broken)), Err(Error::Lost(_))));
+        // dbus-daemon's word while systemd is not on the bus.
+        let away = zbus::fdo::Error::TimedOut("Failed to activate service 'org.freedesktop.systemd1'".to_owned());
+        assert!(if_there::<()>(Err(away.into())).is_err_and(|error| error.is_about_the_connection()));
         let unknown = zbus::fdo::Error::UnknownProperty("RestartMode".to_owned());
         assert!(matches!(if_there::<()>(Err(unknown.into())), Ok(None)));
         assert!(matches!(if_there(Ok(7)), Ok(Some(7))));

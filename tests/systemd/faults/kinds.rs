@@ -66,6 +66,9 @@ other_bus() {
     until systemctl "$other" --quiet dbus-broker && systemctl daemon-reload; do sleep 0.1; done
     until systemctl start dbus.socket dbus.service; do sleep 0.1; done
 }
+# A systemd that executes itself anew while the bus is full, or has just become another one, is not on it then, and does not
+# try again by itself: systemd(1).
+back() { until busctl status org.freedesktop.systemd1 >/dev/null; do kill -USR1 1; sleep 0.2; done; }
 # Cancels the job of the reload that somebody has asked for, or is about to.
 cancel() {
     for _ in $(seq 50); do
@@ -99,8 +102,8 @@ pub const FAULTS: &[Fault] = &[
     // A restless systemd.
     fault("daemon-reload", "systemctl daemon-reload", &[]),
     fault("daemon-reload again and again", "repeat 10 systemctl daemon-reload", &[]),
-    fault("daemon-reexec", "systemctl daemon-reexec", &[Fails]),
-    fault("daemon-reexec again and again", "repeat 5 systemctl daemon-reexec", &[Fails]),
+    fault("daemon-reexec", "systemctl daemon-reexec; back", &[Fails]),
+    fault("daemon-reexec again and again", "repeat 5 systemctl daemon-reexec; back", &[Fails]),
     fault("reset-failed", "systemctl reset-failed", &[]),
     fault("somebody takes the next two names", "take $(new); take web@$((number + 2)); sleep LASTS; untake", &[]),
     fault(
@@ -125,12 +128,7 @@ pub const FAULTS: &[Fault] = &[
         "systemctl stop dbus.socket dbus.service; sleep LASTS; until systemctl start dbus.socket dbus.service; do sleep 0.1; done",
         &[Fails],
     ),
-    fault(
-        "the bus out of connections",
-        // A systemd that executes itself anew meanwhile is not let in, and does not try again by itself: systemd(1).
-        "crowd LASTS; until busctl status org.freedesktop.systemd1 >/dev/null; do kill -USR1 1; sleep 0.2; done",
-        &[Fails],
-    ),
+    fault("the bus out of connections", "crowd LASTS; back", &[Fails]),
     fault(
         "the bus stopped by SIGSTOP",
         // A systemd that is executed anew meanwhile waits for it, and hears nothing for a minute and a half.
