@@ -68,7 +68,11 @@ other_bus() {
 }
 # A systemd that executes itself anew while the bus is full, or has just become another one, is not on it then, and does not
 # try again by itself: systemd(1).
-back() { until busctl status org.freedesktop.systemd1 >/dev/null; do kill -USR1 1; sleep 0.2; done; }
+back() {
+    until timeout 5 busctl call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.DBus.Peer Ping; do
+        kill -USR1 1; sleep 1
+    done
+}
 # Cancels the job of the reload that somebody has asked for, or is about to.
 cancel() {
     for _ in $(seq 50); do
