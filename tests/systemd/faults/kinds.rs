@@ -30,10 +30,6 @@ pub enum Excuse {
     Crashes,
     /// It freezes procroll. One that is killed meanwhile was seen not to be started any more by systemd 262, however often it was thawed.
     Freezes,
-    /// It has systemd execute itself anew.
-    Reexecutes,
-    /// It replaces the bus by another one.
-    Replaces,
     /// It starts the candidate, also one that has failed.
     Revives,
     /// It asks for rolls itself.
@@ -110,8 +106,8 @@ pub const FAULTS: &[Fault] = &[
     // A restless systemd.
     fault("daemon-reload", "systemctl daemon-reload", &[]),
     fault("daemon-reload again and again", "repeat 10 systemctl daemon-reload", &[]),
-    fault("daemon-reexec", "systemctl daemon-reexec; back", &[Fails, Reexecutes]),
-    fault("daemon-reexec again and again", "repeat 5 systemctl daemon-reexec; back", &[Fails, Reexecutes]),
+    fault("daemon-reexec", "systemctl daemon-reexec; back", &[Fails]),
+    fault("daemon-reexec again and again", "repeat 5 systemctl daemon-reexec; back", &[Fails]),
     fault("reset-failed", "systemctl reset-failed", &[]),
     fault("somebody takes the next two names", "take $(new); take web@$((number + 2)); sleep LASTS; untake", &[]),
     fault(
@@ -144,7 +140,7 @@ pub const FAULTS: &[Fault] = &[
         r"systemctl kill --signal=STOP dbus.service; sleep 1; sleep LASTS; pkill --signal CONT 'dbus-|^\('",
         &[Fails],
     ),
-    fault("dbus-broker for dbus-daemon, or back", "other_bus", &[Fails, Replaces]),
+    fault("dbus-broker for dbus-daemon, or back", "other_bus", &[Fails]),
     // Crowds.
     fault("five reloads at once", "for _ in 1 2 3 4 5; do reload & done; wait", &[Rolls]),
     fault("a hundred reloads at once", "for _ in $(seq 100); do reload & done; wait", &[Rolls]),

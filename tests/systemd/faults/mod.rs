@@ -117,9 +117,7 @@ impl Step {
         let revived =
             step.may(Excuse::Revives) && step.faults.iter().all(|fault| fault.name.starts_with("the candidate"));
         let never_thawed = step.may(Excuse::Freezes) && step.may(Excuse::Crashes);
-        // A systemd that executes itself anew while its bus is replaced may not get on the next one, whatever one does.
-        let never_back = step.may(Excuse::Reexecutes) && step.may(Excuse::Replaces);
-        if step.faults.len() > 1 && (revived || never_thawed || never_back) {
+        if step.faults.len() > 1 && (revived || never_thawed) {
             bag.kinds.extend(step.faults.pop());
         }
         loop {
