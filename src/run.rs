@@ -80,12 +80,20 @@ pub async fn run(
         // A guard waits for this: from now on no signal ends it unheard.
         notify::tell(&[Word::Status("Looks for generations".to_owned())]);
     }
-    let prepared = patience.insist(&mut signals, async || prepare(&bus, &bus.connect().await?, &own).await).await;
+    let mut found = Some(link);
+    let prepared = patience.insist(&mut signals, async || {
+        // If systemd is no longer at the other end of it, it may be at that of a new one.
+        let link = match found.take() {
+            Some(link) => link,
+            None => bus.connect().await?,
+        };
+        prepare(&bus, &link, &own).await
+    });
+    let prepared = prepared.await;
     let prepared = prepared.inspect_err(|fatal| {
         notify::tell(&[Word::Status(status::one_line(&fatal.to_string()))]);
     });
     let Some((origin, watchdog)) = prepared? else { return Ok(Exit::Stopped) };
-    drop(link);
     let reexec = Reexec::new(caller, &own.program).or_exit(ExitStatus::Internal)?;
     let mut backend = ServiceBackend::new(Arc::clone(&bus), origin);
     let left = patience.insist(&mut signals, async || Ok(backend.survey().await?)).await?;

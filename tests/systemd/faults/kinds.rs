@@ -60,10 +60,12 @@ untake() {
     done
 }
 other_bus() {
-    systemctl stop dbus.socket dbus.service
+    until systemctl stop dbus.socket dbus.service; do sleep 0.1; done
     [ -e /etc/systemd/system/dbus.service ] && other=disable || other=enable
     # With /run full systemd can't read its units anew, and if it found only later which one dbus.service is it would leave the bus.
     until systemctl "$other" --quiet dbus-broker && systemctl daemon-reload; do sleep 0.1; done
+    # One that somebody has started meanwhile would go on beside the other, at the same socket, and systemd be on one of them.
+    until systemctl stop dbus.socket dbus.service dbus-broker.service; do sleep 0.1; done
     until systemctl start dbus.socket dbus.service; do sleep 0.1; done
 }
 # A systemd that executes itself anew while the bus is full, or has just become another one, is not on it then, and does not
