@@ -8,9 +8,14 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::fs::File;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::linux::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
 use std::sync::LazyLock;
+use std::time::Duration;
 
+use rustix::net::sockopt;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
@@ -158,10 +163,27 @@ pub fn init(verbosity: Verbosity, journal_stream: Option<&OsStr>) {
     }
 }
 
+/// Where it listens: systemd-journald.socket. It discards what is empty.
+const JOURNAL: &str = "/run/systemd/journal/socket";
+
+/// How long a message may take. systemd's own programs wait for a journal that hangs as well, and no longer than for some time
+/// (log.c).
+const JOURNAL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The journal, where each message says which unit it is about, as systemd.journal-fields(7) has it.
 fn journal() -> Option<tracing_journald::Layer> {
+    // The layer sends one like this, and would wait for as long as it takes.
+    let probe = UnixDatagram::unbound().ok()?;
+    probe.set_nonblocking(true).ok()?;
+    probe.send_to(&[], JOURNAL).ok()?;
+    // The lowest number that is free is that of what is opened next: open(2).
+    let number = File::open("/dev/null").ok()?.as_raw_fd();
     // Fields are named as they are here.
     let journal = tracing_journald::layer().ok()?.with_field_prefix(None);
+    // SAFETY: it is the layer's own, which lasts as long as the process, or at worst another one that is there for the moment.
+    #[allow(unsafe_code)]
+    let socket = unsafe { BorrowedFd::borrow_raw(number) };
+    let _ = sockopt::set_socket_timeout(socket, sockopt::Timeout::Send, Some(JOURNAL_TIMEOUT));
     let field = if is_of_users() { "USER_UNIT" } else { "OBJECT_SYSTEMD_UNIT" };
     Some(journal.with_custom_fields(service_of_this_process().map(|unit| (field, unit))))
 }

@@ -13,6 +13,7 @@ on_each_systemd!(
     a_name_that_others_have_taken_is_skipped,
     what_has_the_name_of_one_that_failed_is_left_alone,
     nothing_can_be_written_to_run,
+    a_journal_that_hangs_keeps_nobody_waiting_for_long,
     reloads_while_procroll_executes_itself_anew,
 );
 
@@ -179,8 +180,36 @@ fn nothing_can_be_written_to_run(machine: &Machine) {
         assert_ne!(machine.units("web@*"), before);
         assert_eq!(machine.show("web", "MainPID"), procroll);
     }
+    machine.run("dd if=/dev/zero of=/run/fill bs=4k status=none");
     machine.ok("systemctl stop web");
     nothing_is_left(machine);
+    assert_eq!(machine.show("web", "Result"), "success");
+}
+
+/// Takes all the room there is for messages that the journal has not read yet.
+const FILL_THE_JOURNAL: &str = r#"
+import socket
+sent = True
+while sent:
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    sent = False
+    try:
+        while True:
+            one.sendto(b"MESSAGE=more\n", "/run/systemd/journal/socket")
+            sent = True
+    except BlockingIOError:
+        pass
+"#;
+
+fn a_journal_that_hangs_keeps_nobody_waiting_for_long(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.write("/root/fill.py", FILL_THE_JOURNAL);
+    machine.ok("systemctl start web && systemctl kill --signal=STOP systemd-journald && python3 /root/fill.py");
+    let done = machine.run("timeout 60 systemctl reload web && timeout 60 systemctl stop web");
+    machine.ok("systemctl kill --signal=CONT systemd-journald");
+    assert_eq!(done.status, Some(0), "{done:?}");
+    nothing_is_left(machine);
+    assert_eq!(machine.show("web", "Result"), "success");
 }
 
 /// Once it is forgotten anybody may have the name of one that failed.
