@@ -83,6 +83,15 @@ impl Fatal {
     pub fn usage(what: impl fmt::Display) -> Self {
         Self { exit: ExitStatus::Usage, error: anyhow::anyhow!("{what}. See \"procroll --help\"") }
     }
+
+    /// The same with where to see more about what somebody has written, if it is due to that.
+    #[must_use]
+    pub fn see(self, at: impl fmt::Display) -> Self {
+        match self.exit {
+            ExitStatus::Usage => Self { error: anyhow::anyhow!("{:#}. See {at}", self.error), ..self },
+            _ => self,
+        }
+    }
 }
 
 /// One line, whatever it quotes: what somebody has written into an argument does not begin another.

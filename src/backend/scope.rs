@@ -13,7 +13,7 @@ use anyhow::anyhow;
 use zbus::Variant;
 
 use super::names;
-use crate::exit::{ExitStatus, Fatal, OrExit};
+use crate::exit::{ExitStatus, Fatal};
 use crate::roll::{Generation, Standing};
 use crate::settings::direct::Direct;
 use crate::settings::{BaseName, Override};
@@ -87,8 +87,8 @@ impl Scopes {
         let owner = wrapper.clone().unwrap_or_else(|| format!("pid {}", std::process::id()));
         let ours = names::claim(&link, &base.scope_pattern(), &owner).await?;
         let verified = verify::verify_scope(&link, &owner, &base.generation(Generation::new(1)), overrides).await;
-        let verified = verified.map_err(|error| anyhow!("{error:#}. See \"man systemd.scope\""));
-        let lines = scope::lines(settings, wrapper.as_deref(), verified.or_exit(ExitStatus::Usage)?);
+        let verified = verified.map_err(|fatal| fatal.see("\"man systemd.scope\""));
+        let lines = scope::lines(settings, wrapper.as_deref(), verified?);
         // At a terminal another procroll may have had this process's number.
         let left = if wrapper.is_some() { ours } else { Vec::new() };
         Ok(Self { bus, base, owner, lines, left: Mutex::new(left) })

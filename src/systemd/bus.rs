@@ -108,6 +108,14 @@ impl Link {
         Ok(ManagerProxy::builder(&self.connection).cache_properties(CacheProperties::No).build().await?)
     }
 
+    /// Has systemd tell this connection of all units.
+    pub(super) async fn subscribe(&self) -> Result<(), Error> {
+        match self.manager().await?.subscribe().await {
+            Err(zbus::Error::MethodError(name, ..)) if name == "org.freedesktop.systemd1.AlreadySubscribed" => Ok(()),
+            subscribed => Ok(subscribed?),
+        }
+    }
+
     /// A unit's properties.
     pub async fn unit(&self, name: &str) -> Result<UnitProxy<'static>, Error> {
         self.unit_at(super::manager::unit_path(name).into()).await

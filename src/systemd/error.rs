@@ -95,6 +95,10 @@ impl From<zbus::Error> for Error {
                 | zbus::fdo::Error::LimitsExceeded(text)
                 // The bus itself tries to start a systemd that has not come back to it, or waits for that.
                 | zbus::fdo::Error::SpawnChildExited(text)
+                | zbus::fdo::Error::SpawnChildSignaled(text)
+                | zbus::fdo::Error::SpawnExecFailed(text)
+                | zbus::fdo::Error::SpawnForkFailed(text)
+                | zbus::fdo::Error::SpawnNoMemory(text)
                 | zbus::fdo::Error::SpawnFailed(text)
                 | zbus::fdo::Error::TimedOut(text)
                 | zbus::fdo::Error::Timeout(text) => Self::Unreachable(text.clone()),

@@ -154,7 +154,7 @@ impl Watched {
             // There is none to a unit that runs and has been masked since, say. Whoever subscribes hears of all.
             Err(error) => {
                 tracing::debug!("no reference to {name}: {error}");
-                manager.subscribe().await?;
+                link.subscribe().await?;
             }
         }
         let main_pid = match name.ends_with(".service") {

@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use zbus::Variant;
 
 use super::manager::Property;
 use super::{Link, Place, folder};
+use crate::exit::{ExitStatus, Fatal, OrExit};
 use crate::settings::Override;
 use crate::unit::text::{self, Assignment, Section};
 
@@ -27,8 +28,9 @@ const LAST: &str = "ProcrollLastLine";
 /// Gives each line its section.
 ///
 /// # Errors
-/// A line that systemd doesn't know or would ignore, in systemd's own words; or the check can't be made.
-pub async fn verify(link: &Link, owner: &str, name: &str, overrides: &[Override]) -> Result<Vec<Assignment>> {
+/// [`ExitStatus::Usage`] for a line that systemd doesn't know or would ignore, in systemd's own words;
+/// [`ExitStatus::Internal`] if the check can't be made.
+pub async fn verify(link: &Link, owner: &str, name: &str, overrides: &[Override]) -> Result<Vec<Assignment>, Fatal> {
     if overrides.is_empty() {
         return Ok(Vec::new());
     }
@@ -44,10 +46,10 @@ pub async fn verify(link: &Link, owner: &str, name: &str, overrides: &[Override]
     let lines: Vec<_> = unit.chain(service).collect();
 
     let text = text::render(&lines);
-    let (mut file, mut said) = check(link, &name, &text).await?;
+    let (mut file, mut said) = check(link, &name, &text).await.or_exit(ExitStatus::Internal)?;
     if !said.contains(&file) {
         tracing::debug!("a unit of this systemd's has no credentials");
-        (file, said) = check_in_folder(link, owner, &name, &text).await?;
+        (file, said) = check_in_folder(link, owner, &name, &text).await.or_exit(ExitStatus::Internal)?;
     }
     let mut messages = Messages::parse(&said, &file);
     // The two sections' headings are lines as well.
@@ -58,13 +60,15 @@ pub async fn verify(link: &Link, owner: &str, name: &str, overrides: &[Override]
         // Line 1 is [Unit]; [Service] has a line of its own, and two of ours.
         let (in_unit, in_service) = (2 + index, 2 + overrides.len() + 3 + index);
         let section = match (messages.is_unknown(in_unit), messages.is_unknown(in_service)) {
-            (true, true) => bail!("{}: this version of systemd knows no {}=. Leave it out", one.option, one.key),
+            (true, true) => {
+                return refuse(anyhow!("{}: this version of systemd knows no {}=. Leave it out", one.option, one.key));
+            }
             (true, false) => Section::Service,
             (false, _) => Section::Unit,
         };
         let line = if section == Section::Unit { in_unit } else { in_service };
         if let Some(message) = messages.refusal(line) {
-            bail!("{}: {}", one.option, message.replace(", ignoring", ""));
+            return refuse(anyhow!("{}: {}", one.option, message.replace(", ignoring", "")));
         }
         if let Some(message) = messages.at(line).next() {
             tracing::warn!("{}: {message}", one.option);
@@ -72,12 +76,18 @@ pub async fn verify(link: &Link, owner: &str, name: &str, overrides: &[Override]
         assignments.push(Assignment::own(section, &one.key, &one.value));
     }
     // Without a word about the last line nothing follows from there being none about the others.
-    ensure!(
-        heard_to_the_end,
-        "systemd-analyze verify was not heard to the end, so it is not known what systemd makes of the options. See {}",
-        link.place().journalctl("'procroll-verify-*'")
-    );
+    if !heard_to_the_end {
+        let error = anyhow!(
+            "systemd-analyze verify was not heard to the end, so it is not known what systemd makes of the options. See {}",
+            link.place().journalctl("'procroll-verify-*'")
+        );
+        return Err(Fatal { exit: ExitStatus::Internal, error });
+    }
     Ok(assignments)
+}
+
+fn refuse<T>(error: anyhow::Error) -> Result<T, Fatal> {
+    Err(Fatal { exit: ExitStatus::Usage, error })
 }
 
 /// The same for lines that are to be a scope's. No file is ever read as a scope, so of the keys that a service has systemd is
@@ -85,22 +95,29 @@ pub async fn verify(link: &Link, owner: &str, name: &str, overrides: &[Override]
 ///
 /// # Errors
 /// The same.
-pub async fn verify_scope(link: &Link, owner: &str, name: &str, overrides: &[Override]) -> Result<Vec<Assignment>> {
+pub async fn verify_scope(
+    link: &Link,
+    owner: &str,
+    name: &str,
+    overrides: &[Override],
+) -> Result<Vec<Assignment>, Fatal> {
     let mut assignments = verify(link, owner, name, overrides).await?;
     if assignments.iter().all(|one| one.section == Section::Unit) {
         return Ok(assignments);
     }
     let dump = ["/lib/systemd/systemd", "--dump-configuration-items"];
     let unit = unit_name();
-    let known = run(link, &unit, &dump, Heard::Output, None).await.context("can't ask systemd what a scope has")?;
+    let known = run(link, &unit, &dump, Heard::Output, None).await.context("can't ask systemd what a scope has");
+    let known = known.or_exit(ExitStatus::Internal)?;
     for (assignment, one) in assignments.iter_mut().zip(overrides).filter(|(line, _)| line.section == Section::Service)
     {
-        ensure!(
-            is_of_scopes(&known, &assignment.key),
-            "{}: a scope has no {}=, since systemd does not start its processes. Leave it out, or leave --scope out",
-            one.option,
-            one.key
-        );
+        if !is_of_scopes(&known, &assignment.key) {
+            return refuse(anyhow!(
+                "{}: a scope has no {}=, since systemd does not start its processes. Leave it out, or leave --scope out",
+                one.option,
+                one.key
+            ));
+        }
         assignment.section = Section::Scope;
     }
     Ok(assignments)

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::machine::{Answers, Load, Machine};
+use crate::stops::nothing_is_left;
 use crate::{SOCKET, gunicorn, owner, transient, with_lines, wrapper};
 
 on_each_systemd!(
@@ -11,6 +12,7 @@ on_each_systemd!(
     no_request_is_lost_while_the_unit_changes,
     options_win_over_the_unit,
     options_are_checked_where_there_are_no_credentials,
+    options_that_could_not_be_checked_are_no_wrong_ones,
     drop_ins_apply_in_the_wrappers_order_and_others_do_not,
     arguments_mean_what_the_unit_file_means,
     what_is_about_the_wrapper_stays_with_it,
@@ -137,6 +139,22 @@ fn options_win_over_the_unit(machine: &Machine) {
     machine.unit("web.service", &with_lines(LINES, "--settle=0 -E GREETING=again", "facts ready run"));
     machine.ok("systemctl reload web");
     assert_eq!(self::facts(machine, "web@2.service")["environment"]["GREETING"], "again");
+}
+
+/// Restart= may try again then.
+fn options_that_could_not_be_checked_are_no_wrong_ones(machine: &Machine) {
+    let lines = "RestartSec=100ms\nRestartPreventExitStatus=170 171 173 174 175";
+    let unit = with_lines(lines, "--settle=0 -pNice=3", "ready run");
+    machine.unit("web.service", &unit.replace("[Unit]\n", "[Unit]\nStartLimitIntervalSec=0\n"));
+    machine.ok("mv /usr/bin/systemd-analyze /usr/bin/analyze && ln -s true /usr/bin/systemd-analyze");
+    machine.ok("systemctl start --no-block web");
+    machine.wait_for_property("web", "NRestarts", "2");
+    assert!(machine.log("web.service").contains("systemd-analyze verify was not heard to the end"));
+    machine.ok("mv /usr/bin/analyze /usr/bin/systemd-analyze");
+    machine.wait_for_property("web", "ActiveState", "active");
+    assert_eq!(machine.show("web@1", "Nice"), "3");
+    machine.ok("systemctl stop web");
+    nothing_is_left(machine);
 }
 
 fn options_are_checked_where_there_are_no_credentials(machine: &Machine) {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, anyhow, bail};
 
 use super::Context;
 use super::origin::{Origin, refuse_taken};
@@ -208,21 +208,24 @@ fn same_base(place: &Place, origin: &Origin, settings: &Settings) -> Result<(), 
 /// The lines that the options add, each in its section.
 ///
 /// # Errors
-/// What systemd would not take, in its own words.
+/// What systemd would not take, in its own words; or it can't be asked.
 pub(super) async fn verified(context: &Context, settings: &Settings) -> Result<Vec<Assignment>, Fatal> {
     let unit = context.unit(Generation::new(1));
     let verified = context.verified.get(context, &unit, &settings.overrides).await;
-    verified.map_err(|error| see(context, error)).or_exit(ExitStatus::Usage)
+    verified.map_err(|fatal| fatal.see(source(context)))
 }
 
-/// An error about what a unit file says, with where to see that.
-fn see(context: &Context, error: anyhow::Error) -> anyhow::Error {
+/// Where to see what a unit file says.
+fn source(context: &Context) -> String {
     match &context.origin {
-        Origin::Wrapper { name, .. } => {
-            anyhow!("{error:#}. See {}", context.bus.place.systemctl(format!("cat {name}")))
-        }
-        Origin::Terminal { .. } => anyhow!("{error:#}. See \"man systemd.directives\""),
+        Origin::Wrapper { name, .. } => context.bus.place.systemctl(format!("cat {name}")),
+        Origin::Terminal { .. } => "\"man systemd.directives\"".to_owned(),
     }
+}
+
+/// An error about that.
+fn see(context: &Context, error: anyhow::Error) -> anyhow::Error {
+    anyhow!("{error:#}. See {}", source(context))
 }
 
 /// A command from a terminal describes itself.
@@ -301,14 +304,13 @@ async fn foreign(
 pub(super) struct Verified(tokio::sync::Mutex<Option<(Vec<Override>, Vec<Assignment>)>>);
 
 impl Verified {
-    async fn get(&self, context: &Context, unit: &str, overrides: &[Override]) -> anyhow::Result<Vec<Assignment>> {
+    async fn get(&self, context: &Context, unit: &str, overrides: &[Override]) -> Result<Vec<Assignment>, Fatal> {
         let mut last = self.0.lock().await;
         match &*last {
             Some((known, lines)) if known == overrides => Ok(lines.clone()),
             _ => {
                 let link = context.bus.connect().await?;
                 let lines = verify::verify(&link, &context.origin.owner(), unit, overrides).await?;
-                ensure!(lines.len() == overrides.len(), "systemd-analyze verify was misread");
                 *last = Some((overrides.to_vec(), lines.clone()));
                 Ok(lines)
             }
