@@ -143,7 +143,12 @@ fn listen(place: &Arc<Place>, unit: &str, takes_over: bool) -> Result<Control, F
 
 /// How much longer the unit's manager is told to wait while nothing can be decided, and how often.
 const EXTEND_BY: Duration = Duration::from_secs(30);
-const ALIVE_EVERY: Duration = Duration::from_secs(10);
+const ALIVE_EVERY: Duration = Duration::from_secs(1);
+/// How long clearing away what has stopped may take.
+const CLEARED_WITHIN: Duration = Duration::from_secs(10);
+/// How soon those are asked to stop again that have not stopped: somebody's restart takes the place of a stop. Where systemd can't
+/// be asked whether they have, that is known sooner.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -213,23 +218,12 @@ impl Patience {
     /// Somebody has asked for a stop. A guard that has seen the unit start again no longer looks after that.
     async fn leave<T>(&self) -> Option<T> {
         if let Some(unit) = &self.unit {
-            let generations = guard::stop_generations(&self.bus, unit).await;
             // Whoever waits for the stop is not told that it is over before it is.
-            let mut stopped = pin!(async {
-                guard::have_stopped(&self.bus, &generations).await?;
-                // A unit that is still listed is not worth keeping anybody waiting.
-                let _ = timeout(ALIVE_EVERY, self.clear_away(unit, &generations)).await;
-                Ok::<_, systemd::Error>(())
-            });
+            let mut stopped = pin!(self.stop_generations(unit));
             loop {
                 self.say_alive();
-                match timeout(ALIVE_EVERY, stopped.as_mut()).await {
-                    Ok(Ok(())) => break,
-                    Ok(Err(error)) => {
-                        tracing::warn!("can't tell when {} have stopped: {error}", generations.join(", "));
-                        break;
-                    }
-                    Err(_) => {}
+                if timeout(ALIVE_EVERY, stopped.as_mut()).await.is_ok() {
+                    break;
                 }
             }
             control::clear(&self.bus.place, unit);
@@ -238,6 +232,23 @@ impl Patience {
             }
         }
         None
+    }
+
+    /// Returns when all generations of the unit have stopped.
+    async fn stop_generations(&self, unit: &str) {
+        let mut generations;
+        loop {
+            generations = guard::stop_generations(&self.bus, unit).await;
+            match timeout(ASK_AGAIN, guard::have_stopped(&self.bus, &generations)).await {
+                Ok(Ok(())) => break,
+                Ok(Err(error)) => {
+                    return tracing::warn!("can't tell when {} have stopped: {error}", generations.join(", "));
+                }
+                Err(_) => {}
+            }
+        }
+        // A unit that is still listed is not worth keeping anybody waiting.
+        let _ = timeout(CLEARED_WITHIN, self.clear_away(unit, &generations)).await;
     }
 
     async fn clear_away(&self, unit: &str, generations: &[String]) -> Result<(), systemd::Error> {
@@ -322,6 +333,7 @@ async fn wrapper_origin(place: &Place, link: &Link, own: &Own) -> Result<Origin,
             }
             Ok(Origin::Wrapper { name, guarded, seen: now.seen(), program: now.program, settings })
         }
+        Err(fatal) if is_about_the_connection(&fatal.error) => Err(fatal),
         // What serves needs nothing of the unit. A roll is refused for as long as this is so.
         Err(fatal) => {
             log::warn(About::Lacks, format_args!("{fatal}. What runs of {} is kept as it is", base.pattern()));

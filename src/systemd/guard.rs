@@ -122,7 +122,8 @@ pub async fn dismiss(link: &Link, wrapper: &WrapperName) -> Result<(), Error> {
 
 async fn start(link: &Link, name: &str, wrapper: &str, program: &str) -> Result<(), Error> {
     let stop = (program, vec![program, "guard", wrapper], false);
-    let properties: [Property<'_>; 13] = [
+    let once_more = (program, vec![program, "guard", "--if-it-failed", wrapper], false);
+    let properties: [Property<'_>; 14] = [
         ("Description", Variant::from(format!("Stops the generations of {wrapper} with it"))),
         ("Type", Variant::from("oneshot")),
         ("RemainAfterExit", Variant::from(true)),
@@ -140,6 +141,7 @@ async fn start(link: &Link, name: &str, wrapper: &str, program: &str) -> Result<
         ("TimeoutStopUSec", Variant::from(u64::MAX)),
         ("StandardOutput", Variant::from("journal")),
         ("ExecStop", Variant::from(vec![stop])),
+        ("ExecStopPost", Variant::from(vec![once_more])),
     ];
     link.manager().await?.start_transient_unit(name, "fail", &properties, &[]).await?;
     Ok(())
@@ -205,10 +207,9 @@ pub fn now() -> u64 {
 pub async fn changes(link: &Link, wrapper: &WrapperName) -> Result<Words, Error> {
     let unit = wrapper.to_string();
     let words = Words::about(link, unit_path(&unit), "org.freedesktop.DBus.Properties", "PropertiesChanged").await?;
-    let manager = link.manager().await?;
     // systemd tells whoever holds a reference, which there is not to each unit, or subscribes to all.
-    if manager.ref_unit(&unit).await.is_err() {
-        manager.subscribe().await?;
+    if link.manager().await?.ref_unit(&unit).await.is_err() {
+        link.subscribe().await?;
     }
     Ok(words)
 }

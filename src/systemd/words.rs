@@ -3,18 +3,25 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Poll, ready};
+use std::time::Duration;
 
 use futures_core::Stream;
+use tokio::time::{Sleep, sleep};
 use zbus::{MatchRule, Message, MessageStream, ObjectPath};
 
 use super::bus::SYSTEMD;
 use super::{Error, Link};
+
+/// How long systemd may be away to execute itself anew. One that is away for longer may have gone to another bus.
+const AWAY: Duration = Duration::from_secs(10);
 
 /// Signals of one kind about one object of systemd's.
 pub struct Words {
     signals: MessageStream,
     /// Who has systemd's name on the bus.
     owners: MessageStream,
+    /// Ends when it has been away for too long.
+    away: Option<Pin<Box<Sleep>>>,
 }
 
 impl Words {
@@ -36,18 +43,26 @@ impl Words {
             .build()?;
         let heard = |rule| MessageStream::for_match_rule(rule, link.connection(), None);
         let (signals, owners) = tokio::try_join!(heard(signals), heard(owners))?;
-        Ok(Self { signals, owners })
+        Ok(Self { signals, owners, away: None })
     }
 
-    /// The next signal; none when the connection has ended, or each time that systemd has come back to the bus: what it said
-    /// meanwhile nobody has heard. It leaves the bus to execute itself anew, and is not let in again at once where a crowd has all the
-    /// connections.
+    /// The next signal; none when the connection has ended, or each time that systemd has come back to the bus, or does not: what
+    /// it said meanwhile nobody has heard. It leaves the bus to execute itself anew, and is not let in again at once where a crowd
+    /// has all the connections.
     pub async fn next(&mut self) -> Option<Message> {
         poll_fn(|context| {
             while let Poll::Ready(owner) = Pin::new(&mut self.owners).poll_next(context) {
-                if owner.and_then(Result::ok).is_none_or(|owner| has_arrived(&owner)) {
-                    return Poll::Ready(None);
+                match owner.and_then(Result::ok).map(|owner| owns_it(&owner)) {
+                    None | Some(Some(true)) => return Poll::Ready(None),
+                    Some(Some(false)) => self.away = Some(Box::pin(sleep(AWAY))),
+                    Some(None) => {}
                 }
+            }
+            if let Some(away) = &mut self.away
+                && away.as_mut().poll(context).is_ready()
+            {
+                self.away = None;
+                return Poll::Ready(None);
             }
             loop {
                 match ready!(Pin::new(&mut self.signals).poll_next(context)) {
@@ -60,10 +75,10 @@ impl Words {
     }
 }
 
-/// Whether somebody has the name now.
-fn has_arrived(owner: &Message) -> bool {
-    let changed = owner.body().deserialize::<(String, String, String)>();
-    is_broadcast(owner) && changed.is_ok_and(|(_, _, new)| !new.is_empty())
+/// Whether somebody has the name now; none if this does not tell.
+fn owns_it(owner: &Message) -> Option<bool> {
+    let (_, _, new) = owner.body().deserialize::<(String, String, String)>().ok()?;
+    is_broadcast(owner).then_some(!new.is_empty())
 }
 
 /// The bus compares a broadcast's sender with the rule, and systemd broadcasts. A message to this connection alone comes

@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Child;
 
+use crate::guard;
 use crate::machine::Machine;
 use crate::restless::{signal, succeeds, wait_for_only, wait_for_status};
 use crate::stops::nothing_is_left;
@@ -18,6 +19,8 @@ on_each_systemd!(
     a_stop_before_a_start_is_answered_leaves_nothing,
     a_bus_without_a_free_connection,
     systemd_is_not_let_back_to_the_bus,
+    systemd_goes_to_another_bus,
+    a_first_start_outlasts_a_bus_that_restarts,
     a_reload_whose_end_goes_unheard_ends,
     what_dies_unheard_has_not_settled,
 );
@@ -356,6 +359,61 @@ fn a_bus_without_a_free_connection(machine: &Machine) {
 }
 
 /// A systemd that executes itself anew leaves the bus, and asks only once to be let in again.
+/// Another bus is where the bus was, and systemd on it, while the first one lives on, and procroll with it.
+fn systemd_goes_to_another_bus(machine: &Machine) {
+    let away = || {
+        machine.ok("mv /run/dbus/system_bus_socket /run/dbus/before && systemd-run --quiet --unit=other --collect \
+             dbus-daemon --system --nofork --nopidfile --address=unix:path=/run/dbus/system_bus_socket");
+        machine.wait_for("the other bus", || (machine.run("busctl list --no-legend").status == Some(0)).then_some(()));
+        machine.ok("systemctl daemon-reexec");
+        let there = "busctl status org.freedesktop.systemd1";
+        machine.wait_for("systemd to be there", || (machine.run(there).status == Some(0)).then_some(()));
+    };
+    let back = || {
+        machine.ok("mv /run/dbus/before /run/dbus/system_bus_socket && systemctl stop other");
+        machine.ok("systemctl daemon-reexec");
+    };
+    machine.ok("touch /run/go");
+    machine.unit("web.service", &guard::wrapper_at_once("RestartSec=3s", "--settle=0", "wait /run/go ready run"));
+    machine.ok("systemctl start web && rm /run/go && systemctl reload --no-block web");
+    machine.wait_for_property("web@2", "SubState", "start");
+    away();
+    machine.ok("touch /run/go");
+    wait_for_only(machine, "web@2.service");
+    let serves = format!("web@2.service (main PID {}) serves", machine.show("web@2", "MainPID"));
+    wait_for_status(machine, &serves);
+    back();
+    if !machine.suite.direct {
+        // The next procroll waits for what the guard has to decide.
+        signal(machine, "KILL");
+        let guard = guard::process(machine);
+        machine.ok(&format!("kill -STOP {guard}"));
+        machine.wait_for_property("web", "StatusText", "Looks for generations");
+        away();
+        machine.ok(&format!("kill -CONT {guard}"));
+        wait_for_status(machine, &serves);
+        back();
+    }
+    machine.ok("systemctl reload web");
+    wait_for_only(machine, "web@3.service");
+    machine.ok("systemctl stop web");
+    nothing_is_left(machine);
+}
+
+/// Nobody serves yet, and systemd has options to check. What could not be asked is no word about the unit.
+fn a_first_start_outlasts_a_bus_that_restarts(machine: &Machine) {
+    lift_its_start_limit(machine);
+    let unit =
+        with_lines("RestartSec=10ms\nRestartPreventExitStatus=170 171 173 174 175", "--settle=0 -pNice=3", "ready run");
+    machine.unit("web.service", &unit.replace("[Unit]\n", "[Unit]\nStartLimitIntervalSec=0\n"));
+    for apart in (0..100).step_by(10) {
+        machine.ok(&format!("systemctl start --no-block web; sleep 0.0{apart:02}; systemctl restart dbus"));
+        machine.wait_for_property("web", "ActiveState", "active");
+        machine.ok("systemctl stop web");
+    }
+    nothing_is_left(machine);
+}
+
 fn systemd_is_not_let_back_to_the_bus(machine: &Machine) {
     machine.unit("web.service", &wrapper("--settle=0", "ready run"));
     machine.ok("systemctl start web");

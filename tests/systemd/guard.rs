@@ -8,12 +8,14 @@ before_systemd_257!(
     a_stop_before_the_restart_is_a_stop,
     a_stop_before_the_next_procroll_can_hear_of_it_is_a_stop,
     a_restart_before_the_restart_is_one_of_the_application,
+    what_somebody_restarts_meanwhile_is_stopped_all_the_same,
     a_restart_as_something_else_ends_the_guard,
     who_resets_what_is_counted_stops_nothing,
     a_daemon_reload_before_the_restart_stops_nothing,
     with_no_start_left_nothing_runs,
     without_a_bus_it_decides_all_the_same,
     who_stops_the_guard_stops_nothing,
+    another_one_decides_where_the_guard_is_killed,
     where_its_name_is_taken_a_crash_stops_what_serves,
 );
 
@@ -27,6 +29,16 @@ const GUARD: &str = "procroll@web.service";
 
 fn in_place(machine: &Machine) {
     machine.wait_for_property(GUARD, "ActiveState", "active");
+}
+
+/// A wrapper whose guard begins with a crash. With RestartMode=direct that of systemd 254 begins with the restart.
+pub fn wrapper_at_once(lines: &str, options: &str, steps: &str) -> String {
+    with_lines(lines, options, steps).replace("RestartMode=direct\n", "")
+}
+
+/// The process that decides.
+pub fn process(machine: &Machine) -> String {
+    machine.wait_for("the guard to begin", || Some(machine.show(GUARD, "ControlPID")).filter(|pid| pid != "0"))
 }
 
 /// It is stopped when nobody may be there any more to wait for.
@@ -113,6 +125,23 @@ fn a_restart_before_the_restart_is_one_of_the_application(machine: &Machine) {
     );
 }
 
+fn what_somebody_restarts_meanwhile_is_stopped_all_the_same(machine: &Machine) {
+    let unit = wrapper_at_once("RestartSec=1s", "--settle=0 --shutdown-timeout=3s", "deaf ready run");
+    machine.unit("web.service", &unit);
+    machine.ok("systemctl start web");
+    crash(machine);
+    // The next procroll waits for what the guard has to decide.
+    let guard = process(machine);
+    machine.ok(&format!("kill -STOP {guard}"));
+    machine.wait_for_property("web", "StatusText", "Looks for generations");
+    machine.ok("systemctl stop --no-block web");
+    machine.wait_for_property("web@1", "ActiveState", "deactivating");
+    // By then both have asked for its stop.
+    machine.ok(&format!("kill -CONT {guard} && sleep 1 && systemctl restart --no-block web@1"));
+    machine.wait_for_property("web", "ActiveState", "inactive");
+    ends(machine);
+}
+
 fn a_restart_as_something_else_ends_the_guard(machine: &Machine) {
     machine.unit("web.service", &wrapper("--settle=0", "ready run"));
     machine.ok("systemctl start web");
@@ -156,6 +185,28 @@ fn a_daemon_reload_before_the_restart_stops_nothing(machine: &Machine) {
     crash(machine);
     machine.ok("systemctl daemon-reload && timeout 60 systemctl restart web");
     assert!(!machine.path(&format!("/proc/{pid}")).exists(), "it has ended");
+    machine.ok("systemctl stop web");
+    ends(machine);
+}
+
+fn another_one_decides_where_the_guard_is_killed(machine: &Machine) {
+    let kill_it = || {
+        let first = process(machine);
+        machine.ok(&format!("kill -KILL {first}"));
+        machine.wait_for("the next one", || {
+            let pid = machine.show(GUARD, "ControlPID");
+            (pid != "0" && pid != first).then_some(())
+        });
+    };
+    machine.unit("web.service", &wrapper_at_once("RestartSec=3s", "--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    let pid = crash(machine);
+    kill_it();
+    machine.wait_for_property("web", "NRestarts", "1");
+    serves(machine, &pid);
+    machine.unit("web.service", &wrapper_at_once("RestartSec=1h", "--settle=0", "ready run"));
+    crash(machine);
+    kill_it();
     machine.ok("systemctl stop web");
     ends(machine);
 }
