@@ -9,6 +9,8 @@ on_each_systemd!(
     the_next_procroll_takes_over_the_running_generation,
     a_roll_left_half_way_is_settled,
     a_candidate_that_had_not_settled_has_to_settle,
+    the_first_start_goes_on,
+    one_that_is_killed_while_it_is_frozen_stops_nothing,
     what_failed_stays_to_be_looked_at,
     no_request_is_lost_when_procroll_is_killed,
     who_waits_for_a_reload_is_not_told_that_it_is_done,
@@ -74,16 +76,52 @@ fn a_candidate_that_had_not_settled_has_to_settle(machine: &Machine) {
     machine.unit("web.service", &wrapper("--settle=1h", "ready wait /run/go exit 3"));
     machine.ok("systemctl reload --no-block web");
     machine.wait_for_property("web@2", "ActiveState", "active");
+    // It settles for as long as it was started with, whatever somebody has in hand.
+    machine.ok("echo >>/etc/systemd/system/web.service");
     kill(machine, "1");
+    assert!(machine.log("web.service").contains("has changed on disk"), "{}", machine.log("web.service"));
     machine.wait_for("the new procroll to see both", || {
         machine.show("web", "StatusText").ends_with("settles").then_some(())
     });
-    machine.ok("touch /run/go");
+    // Twice as long as it would without a word of the unit's.
+    machine.ok("sleep 2 && touch /run/go");
     machine.wait_for_property("web@2", "ActiveState", "failed");
     machine.wait_for("the old one to serve on", || {
         let status = machine.show("web", "StatusText");
         status.starts_with(&format!("web@1.service (main PID {pid}) serves; last roll failed")).then_some(())
     });
+}
+
+fn the_first_start_goes_on(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "say up wait /run/go ready run"));
+    // Up to systemd 256 whoever waits for it may be told that it failed.
+    machine.ok("systemctl start --no-block web");
+    machine.wait_for("the start", || (machine.output("web@1.service") == "up").then_some(()));
+    let pid = machine.show("web@1", "MainPID");
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
+    machine.wait_for_property("web", "NRestarts", "1");
+    machine.ok("touch /run/go");
+    machine.wait_for_property("web", "StatusText", &format!("web@1.service (main PID {pid}) serves"));
+    machine.wait_for_property("web", "ActiveState", "active");
+    assert_eq!(machine.units("web@*"), ["web@1.service"]);
+    machine.ok("systemctl reload web && systemctl stop web");
+    nothing_is_left(machine);
+}
+
+/// From 257 on systemd neither starts nor thaws any service of which that is so.
+fn one_that_is_killed_while_it_is_frozen_stops_nothing(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    let pid = machine.show("web@1", "MainPID");
+    machine.ok("systemctl freeze web && systemctl kill --kill-whom=main --signal=KILL web");
+    machine.wait_for_property("web", "NRestarts", "1");
+    if !machine.suite.direct {
+        machine.wait_for_property("web", "StatusText", &format!("web@1.service (main PID {pid}) serves"));
+        machine.ok("systemctl reload web && systemctl stop web");
+        return nothing_is_left(machine);
+    }
+    assert_eq!((machine.show("web@1", "MainPID"), machine.show("web@1", "ActiveState")), (pid, "active".to_owned()));
+    machine.ok("systemctl stop web@1");
 }
 
 fn what_failed_stays_to_be_looked_at(machine: &Machine) {

@@ -42,6 +42,10 @@ fn state_that_makes_no_sense(machine: &Machine) {
         "{log}"
     );
     assert!(!machine.path("/run/systemd/transient/web@7.service.d").exists(), "its own is cleared away");
+    assert!(log.contains("Removed what was left of a start of web@7.service"), "{log}");
+    for left_alone in ["web@5.service.d", "web@6.service.d"] {
+        assert!(machine.path(&format!("/run/systemd/transient/{left_alone}")).exists(), "{left_alone} has no mark");
+    }
     machine.ok("rm /etc/systemd/system.control/web@1.service && systemctl daemon-reload");
 
     // Two that serve. It may have been killed between a roll's end and the old one's.

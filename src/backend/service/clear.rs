@@ -11,6 +11,7 @@ use crate::settings::WrapperName;
 use crate::systemd::error::if_there;
 use crate::systemd::generation::{State, Watched};
 use crate::systemd::{Bus, Error, Link, folder, guard};
+use crate::unit;
 
 /// How long to wait for a dead unit to be cleared away. It is not worth keeping anybody waiting for longer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -215,7 +216,9 @@ pub(super) async fn survey(context: &Context) -> Result<Vec<Inherited>, Error> {
     for (unit, _, _, active_state, ..) in &listed {
         let Some(generation) = base.number(unit) else { continue };
         if is_ours(unit) {
-            left.push(Inherited { generation, standing: standing(&link, unit).await?, pace: settings.pace });
+            // What it was started with, whatever the wrapper's unit says by now.
+            let pace = folder::read_own(place, unit).and_then(|mark| unit::pace(&mark)).unwrap_or(settings.pace);
+            left.push(Inherited { generation, standing: standing(&link, unit).await?, pace });
         } else if !matches!(active_state.as_str(), "inactive" | "failed") {
             tracing::info!("{unit} has no mark of {owner}, so it is somebody else's, and is left alone");
         }
@@ -236,8 +239,11 @@ pub(super) async fn survey(context: &Context) -> Result<Vec<Inherited>, Error> {
     }
     let started = |unit: &String| listed.iter().any(|(listed, ..)| listed == unit);
     for unit in folder::all(place).filter(|unit| base.number(unit).is_some() && is_ours(unit) && !started(unit)) {
-        if let Err(error) = folder::remove(place, &unit) {
-            log::warn_of(About::NotDone, &unit, format_args!("can't remove what was left of {unit}: {error}"));
+        match folder::remove(place, &unit) {
+            Ok(()) => tracing::info!("Removed what was left of a start of {unit} that came to nothing"),
+            Err(error) => {
+                log::warn_of(About::NotDone, &unit, format_args!("can't remove what was left of {unit}: {error}"))
+            }
         }
     }
     Ok(left)
