@@ -65,6 +65,8 @@ pub enum Verdict {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const CRASH: u64 = 5_000_000;
@@ -88,6 +90,96 @@ mod tests {
             restarts: [3; 2],
         };
         Outage::default().verdict(&seen)
+    }
+
+    fn seen() -> impl Strategy<Value = Seen> {
+        let states = [
+            ("active", "running"),
+            ("reloading", "reload"),
+            ("deactivating", "stop-sigterm"),
+            ("activating", "start"),
+            ("activating", "auto-restart"),
+            ("inactive", "dead"),
+            ("failed", "failed"),
+        ];
+        let jobs = [None, None, Some("start"), Some("restart"), Some("reload"), Some("stop")];
+        let times = || {
+            prop::sample::select(vec![0, CRASH - 2_000_000, CRASH, CRASH + PAUSE / 2, CRASH + PAUSE, CRASH + 4_000_000])
+        };
+        let told = (
+            prop::sample::select(states.to_vec()),
+            prop::sample::select(jobs.to_vec()),
+            any::<bool>(),
+            [0u32..5, 0..5],
+        );
+        (told, (times(), times(), times(), times(), times())).prop_map(|(told, times)| {
+            let ((active_state, sub_state), job, has_spoken, restarts) = told;
+            let (active_exit, main_start, now, units_load, guard_exit) = times;
+            Seen {
+                active_state: active_state.to_owned(),
+                sub_state: sub_state.to_owned(),
+                job: job.map(str::to_owned),
+                active_exit,
+                main_start,
+                has_spoken,
+                now,
+                units_load,
+                restart_usec: PAUSE,
+                guard_exit,
+                restarts,
+            }
+        })
+    }
+
+    proptest! {
+        /// Whatever was seen before.
+        #[test]
+        fn a_stop_is_one_and_what_keeps_them_hears_the_next(sights in prop::collection::vec(seen(), 1..8)) {
+            let mut outage = Outage::default();
+            for seen in sights {
+                match outage.verdict(&seen) {
+                    _ if seen.job.as_deref() == Some("stop") => prop_assert_eq!(outage.verdict(&seen), Some(Verdict::Stop)),
+                    Some(Verdict::Keep) => prop_assert!(seen.hears() && !seen.stays_down(), "{:?}", seen),
+                    Some(Verdict::Stop) => {}
+                    None => prop_assert!(!seen.stays_down(), "{:?}", seen),
+                }
+            }
+        }
+
+        /// Whatever else happens meanwhile, if systemd starts it again no sooner than it would, and counts that.
+        #[test]
+        fn what_systemd_starts_by_itself_keeps_them(
+            waits in prop::collection::vec(0usize..3, 0..6),
+            reset in any::<bool>(),
+            late in 0u64..10_000_000,
+            units_load in 0..CRASH,
+        ) {
+            let mut outage = Outage::default();
+            let mut seen = Seen {
+                active_exit: CRASH,
+                guard_exit: CRASH + 2_000,
+                restart_usec: PAUSE,
+                main_start: CRASH - 2_000_000,
+                restarts: [3; 2],
+                units_load,
+                ..Seen::default()
+            };
+            for wait in waits {
+                let (active_state, sub_state) =
+                    [("deactivating", "stop-sigterm"), ("activating", "auto-restart"), ("activating", "auto-restart-queued")][wait];
+                seen.active_state = active_state.to_owned();
+                seen.sub_state = sub_state.to_owned();
+                prop_assert_eq!(outage.verdict(&seen), None);
+            }
+            seen.active_state = "activating".to_owned();
+            seen.sub_state = "start".to_owned();
+            seen.main_start = CRASH + PAUSE + late;
+            seen.now = seen.main_start;
+            seen.restarts = if reset { [1; 2] } else { [4; 2] };
+            prop_assert_eq!(outage.verdict(&seen), None, "it does not hear yet");
+            seen.has_spoken = true;
+            prop_assert_eq!(outage.verdict(&seen), Some(Verdict::Keep));
+        }
     }
 
     #[test]

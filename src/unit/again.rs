@@ -1,6 +1,8 @@
 //! A generation that is to run what another one ran, whatever the wrapper's unit says by now. Its files are those of the
 //! other, which are kept; what names the other in them is this one's.
 
+use std::num::NonZeroUsize;
+
 use super::compose::{self, Command, DropIn, OWN_DROP_IN, Unfit, command_line, fits_a_line};
 use super::text::{self, Assignment, Section};
 use crate::roll::Pace;
@@ -30,7 +32,8 @@ pub fn pace(text: &str) -> Option<Pace> {
         Ok(Span::Of(settle)) => settle,
         _ => return None,
     };
-    Some(Pace { settle, most_leaving: compose::marked(text, "MaxStopping=")?.parse().ok()? })
+    let most_leaving: NonZeroUsize = compose::marked(text, "MaxStopping=")?.parse().ok()?;
+    Some(Pace { settle, most_leaving: most_leaving.get() })
 }
 
 /// Whether the unit with this text as its [`OWN_DROP_IN`] runs what another one ran.
@@ -130,6 +133,24 @@ mod tests {
     use crate::roll::Generation;
     use crate::unit::{Recipe, compose};
 
+    const OF_MARKS: &[&str] = &[
+        "Settle=",
+        "MaxStopping=",
+        "Job=",
+        "Owner=",
+        "[Unit]",
+        "\n",
+        "\n",
+        "0",
+        "1",
+        "9",
+        "-",
+        "ms",
+        "min",
+        "infinity",
+        " ",
+    ];
+
     const PACE: Pace = Pace { settle: Duration::from_millis(1500), most_leaving: 3 };
 
     fn values(number: u32, unit: &str) -> Values<'_> {
@@ -209,6 +230,14 @@ mod tests {
     }
 
     proptest! {
+        /// With none that may stop no roll would ever begin.
+        #[test]
+        fn a_mark_says_how_to_roll_or_nothing(mark in text_of(OF_MARKS)) {
+            let text = format!("[X-Procroll]\n{mark}");
+            prop_assert!(pace(&text).is_none_or(|pace| pace.most_leaving > 0));
+            let _ = compose::job(&text);
+        }
+
         /// Whatever has become of the files, there is one mark in what comes of them, and it is the new one's.
         #[test]
         fn any_files_become_the_new_ones_or_are_refused(before in text_of(OF_UNITS), after in text_of(OF_UNITS)) {

@@ -72,7 +72,7 @@ def flood(seconds, pause=0):
             notifications.sendall(f"STATUS={count} {'x' * 4000}".encode())
             if pause and count % 50 == 0:
                 time.sleep(pause)
-    print(f"sent {count}", flush=True)
+    print(f"sent {count * 4000} bytes", flush=True)
 
 
 def fork(main):

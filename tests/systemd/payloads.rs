@@ -198,6 +198,12 @@ fn one_that_is_odd_serves_and_goes_like_any_other(machine: &Machine) {
         assert!(machine.show("web", "StatusText").starts_with(&web.unit()), "{odd:?}");
         assert_ne!(web.processes(&web.unit()), "", "{odd:?}");
         is_at_rest(machine);
+        if odd.2.contains("flood") {
+            let sent = machine.wait_for("the end of the flood", || {
+                machine.output(&web.unit()).strip_prefix("sent ")?.strip_suffix(" bytes")?.parse::<u64>().ok()
+            });
+            assert!(sent > 2_000_000, "{sent}");
+        }
         web.refuses(("", "", "exit 3"), "failed (Result=exit-code, status=3) while starting");
         web.rolls(GOOD);
     }

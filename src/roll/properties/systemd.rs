@@ -287,8 +287,12 @@ impl World {
     /// From here on everything comes to its end: a stop in death, a start in one or the other.
     pub fn come_to_rest(&mut self) -> Result<(), String> {
         for round in 0..MOST_ROUNDS {
-            if self.is_over() || self.is_at_rest() {
-                return Ok(());
+            let units = self.units.iter().filter(|(_, unit)| unit.lives());
+            let leave = units.clone().any(|(_, unit)| unit.leaves);
+            if self.is_over() || self.is_at_rest() && !leave {
+                let living: Vec<_> = units.map(|(one, _)| *one).collect();
+                let alone = living.iter().copied().eq(self.serving);
+                return if self.is_over() || alone { Ok(()) } else { Err(format!("at rest {living:?} live")) };
             }
             self.go_on(round % 2 == 1)?;
         }

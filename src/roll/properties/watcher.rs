@@ -11,7 +11,7 @@ pub struct World {
     roll: Roll,
     now: Instant,
     pub units: BTreeMap<Generation, Unit>,
-    serving: Option<Generation>,
+    pub serving: Option<Generation>,
     /// Started, and neither settled nor given up.
     candidate: Option<Generation>,
     /// In a handover: the one that was asked to stop for the candidate.

@@ -12,7 +12,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::machine::{Answers, Machine};
 
-const CLIENTS: usize = 4;
+pub const CLIENTS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long a request may take. While nothing could serve it waits in the socket's queue.
 const TIMEOUT: Duration = Duration::from_secs(60);

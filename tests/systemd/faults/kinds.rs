@@ -28,7 +28,7 @@ pub enum Excuse {
     Fails,
     /// It kills procroll, which leaves all else as it is.
     Crashes,
-    /// It freezes procroll. One that is killed meanwhile was seen not to be started any more by systemd 262, however often it was thawed.
+    /// It freezes procroll. From 257 on systemd neither thaws nor starts any unit that was killed meanwhile.
     Freezes,
     /// It starts the candidate, also one that has failed.
     Revives,

@@ -176,6 +176,7 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn begin(machine: &'a Machine, seed: u64) -> Self {
+        println!("{} begins with seed {seed}", machine.suite.version);
         let mut world = World::new(machine);
         let first = world.start().unwrap_or_else(|why| panic!("{why}\n{}", world.story()));
         let clients = Clients::start(machine);
@@ -222,7 +223,7 @@ impl<'a> Run<'a> {
             if step.is_broken() {
                 self.world.write_again(payload_before, before.mark);
             }
-            self.world.shell.run("systemctl start web");
+            self.run("systemctl start web");
             self.clients.resume();
         } else if step.leaves_nothing() {
             said.extend(self.world.write_again(payload_before, before.mark));

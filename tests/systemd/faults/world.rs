@@ -79,7 +79,7 @@ impl<'a> World<'a> {
     pub fn write_again(&mut self, payload: &'static Payload, mark: u32) -> Vec<String> {
         (self.payload, self.mark) = (payload, mark);
         self.machine.write("/etc/systemd/system/web.service", &payload.unit(mark));
-        self.shell.run("systemctl daemon-reload").unwrap_or_default()
+        self.shell.run("systemctl daemon-reload").expect("a daemon-reload that ends")
     }
 
     /// Starts the service, and looks at what a procroll at rest takes.
@@ -156,7 +156,7 @@ impl<'a> World<'a> {
     pub fn units(&mut self) -> Vec<Unit> {
         let properties = "Id,ActiveState,SubState,Job,MainPID,StatusText";
         let said = self.shell.run(&format!("systemctl show --property={properties} web.service 'web@*'"));
-        let said = said.unwrap_or_default();
+        let said = said.expect("a systemctl that ends");
         said.split(String::is_empty).filter(|lines| !lines.is_empty()).map(Unit::from).collect()
     }
 
