@@ -146,9 +146,8 @@ const EXTEND_BY: Duration = Duration::from_secs(30);
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
 /// How long clearing away what has stopped may take.
 const CLEARED_WITHIN: Duration = Duration::from_secs(10);
-/// How soon those are asked to stop again that have not stopped: somebody's restart takes the place of a stop. Where systemd can't
-/// be asked whether they have, that is known sooner.
-const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// How soon those are asked to stop again that do not.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -236,17 +235,16 @@ impl Patience {
 
     /// Returns when all generations of the unit have stopped.
     async fn stop_generations(&self, unit: &str) {
-        let mut generations;
-        loop {
-            generations = guard::stop_generations(&self.bus, unit).await;
-            match timeout(ASK_AGAIN, guard::have_stopped(&self.bus, &generations)).await {
-                Ok(Ok(())) => break,
-                Ok(Err(error)) => {
+        let generations = loop {
+            let generations = guard::stop_generations(&self.bus, unit).await;
+            match guard::have_stopped(&self.bus, &generations).await {
+                Ok(true) => break generations,
+                Ok(false) => sleep(ASK_AGAIN).await,
+                Err(error) => {
                     return tracing::warn!("can't tell when {} have stopped: {error}", generations.join(", "));
                 }
-                Err(_) => {}
             }
-        }
+        };
         // A unit that is still listed is not worth keeping anybody waiting.
         let _ = timeout(CLEARED_WITHIN, self.clear_away(unit, &generations)).await;
     }

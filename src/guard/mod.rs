@@ -159,20 +159,23 @@ pub async fn stop_generations(bus: &Bus, unit: &str) -> Vec<String> {
     generations
 }
 
-/// Returns when these units, which were asked to stop, have.
+/// Returns when these units, which were asked to stop, have, or one of them does not: somebody's restart takes the place of a
+/// stop. Whether they have.
 ///
 /// # Errors
 /// If systemd can't be asked.
-pub async fn have_stopped(bus: &Bus, units: &[String]) -> Result<(), Error> {
+pub async fn have_stopped(bus: &Bus, units: &[String]) -> Result<bool, Error> {
     for unit in units {
-        until(bus, unit, |state| state.standing == Standing::Dead).await?;
+        if until(bus, unit, |state| state.standing != Standing::Deactivating).await?.standing != Standing::Dead {
+            return Ok(false);
+        }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Returns when the unit is in a state like this. A systemd that is away, to execute itself anew, say, is asked again for a
 /// while.
-async fn until(bus: &Bus, unit: &str, like: impl Fn(&State) -> bool) -> Result<(), Error> {
+async fn until(bus: &Bus, unit: &str, like: impl Fn(&State) -> bool) -> Result<State, Error> {
     let mut away_since = Instant::now();
     loop {
         let reached = async {
@@ -183,7 +186,7 @@ async fn until(bus: &Bus, unit: &str, like: impl Fn(&State) -> bool) -> Result<(
         };
         match reached.await {
             Err(error) if error.is_about_the_connection() && away_since.elapsed() < AWAY => bus.pause().await,
-            reached => return reached.map(drop),
+            reached => return reached,
         }
     }
 }

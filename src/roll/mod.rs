@@ -200,7 +200,7 @@ impl Roll {
             let later = left.iter().filter(|one| serving.is_some_and(|serving| one.generation > serving));
             self.kept.extend(later.filter(|one| one.standing == Standing::Dead).map(|one| one.generation).max());
         }
-        if let Some(one) = left.first() {
+        if let Some(one) = left.iter().max_by_key(|one| one.generation) {
             self.most_leaving = one.pace.most_leaving;
         }
         for Inherited { generation, standing, .. } in &left {

@@ -263,8 +263,13 @@ impl Watched {
     /// Waits until the start is over, well or badly. [`Watched::next`] gives the state of then once more.
     pub async fn started(&mut self) -> Result<(), Error> {
         self.until(|state| state.standing != Standing::Starting).await?;
-        self.state.mark_changed();
+        self.tell_again();
         Ok(())
+    }
+
+    /// Has [`Watched::next`] give the last state once more.
+    pub fn tell_again(&mut self) {
+        self.state.mark_changed();
     }
 
     /// How the unit ended, in `state`.
@@ -299,7 +304,7 @@ pub fn invocation_id(id: [u8; 16]) -> String {
 }
 
 async fn changes(link: &Link, name: &str) -> Result<Words, Error> {
-    Words::about(link, unit_path(name), "org.freedesktop.DBus.Properties", "PropertiesChanged").await
+    Words::about(link, unit_path(name), "org.freedesktop.DBus.Properties", "PropertiesChanged", None).await
 }
 
 /// The state that an answer to a question for it tells.

@@ -206,7 +206,8 @@ pub fn now() -> u64 {
 /// What changes about a wrapper unit.
 pub async fn changes(link: &Link, wrapper: &WrapperName) -> Result<Words, Error> {
     let unit = wrapper.to_string();
-    let words = Words::about(link, unit_path(&unit), "org.freedesktop.DBus.Properties", "PropertiesChanged").await?;
+    let words =
+        Words::about(link, unit_path(&unit), "org.freedesktop.DBus.Properties", "PropertiesChanged", None).await?;
     // systemd tells whoever holds a reference, which there is not to each unit, or subscribes to all.
     if link.manager().await?.ref_unit(&unit).await.is_err() {
         link.subscribe().await?;

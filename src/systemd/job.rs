@@ -17,7 +17,9 @@ const MANAGER: ObjectPath<'static> = ObjectPath::from_static_str_unchecked("/org
 /// [`Error::Lost`] if the result went unheard, because systemd was off the bus, or the caller.
 pub async fn reload(link: &Link, unit: &str) -> Result<String, Error> {
     // Before the call: the job may be over before its answer comes.
-    let mut words = Words::about(link, MANAGER, "org.freedesktop.systemd1.Manager", "JobRemoved").await?;
+    let id = link.unit(unit).await?.id().await?;
+    let jobs = "org.freedesktop.systemd1.Manager";
+    let mut words = Words::about(link, MANAGER, jobs, "JobRemoved", Some(&id)).await?;
     let job = link.manager().await?.reload_unit(unit, "replace").await?;
     loop {
         while let Some(signal) = words.next().await {
@@ -25,7 +27,7 @@ pub async fn reload(link: &Link, unit: &str) -> Result<String, Error> {
                 return Ok(result);
             }
         }
-        // systemd is back, if the connection is there; of a job that is, it will say more.
+        // systemd is back, or there is nobody to ask; of a job that is there, it will say more.
         if if_there(link.job(job.clone()).await?.state().await)?.is_some() {
             continue;
         }

@@ -9,6 +9,7 @@ before_systemd_257!(
     a_stop_before_the_next_procroll_can_hear_of_it_is_a_stop,
     a_restart_before_the_restart_is_one_of_the_application,
     what_somebody_restarts_meanwhile_is_stopped_all_the_same,
+    a_frozen_generation_goes_with_a_stop_before_the_restart,
     a_restart_as_something_else_ends_the_guard,
     who_resets_what_is_counted_stops_nothing,
     a_daemon_reload_before_the_restart_stops_nothing,
@@ -126,7 +127,7 @@ fn a_restart_before_the_restart_is_one_of_the_application(machine: &Machine) {
 }
 
 fn what_somebody_restarts_meanwhile_is_stopped_all_the_same(machine: &Machine) {
-    let unit = wrapper_at_once("RestartSec=1s", "--settle=0 --shutdown-timeout=3s", "deaf ready run");
+    let unit = wrapper_at_once("RestartSec=3s", "--settle=0 --shutdown-timeout=8s", "deaf ready run");
     machine.unit("web.service", &unit);
     machine.ok("systemctl start web");
     crash(machine);
@@ -139,6 +140,15 @@ fn what_somebody_restarts_meanwhile_is_stopped_all_the_same(machine: &Machine) {
     // By then both have asked for its stop.
     machine.ok(&format!("kill -CONT {guard} && sleep 1 && systemctl restart --no-block web@1"));
     machine.wait_for_property("web", "ActiveState", "inactive");
+    ends(machine);
+}
+
+/// From 257 on systemd would not stop it.
+fn a_frozen_generation_goes_with_a_stop_before_the_restart(machine: &Machine) {
+    machine.unit("web.service", &with_lines("RestartSec=1h", "--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    crash(machine);
+    machine.ok("systemctl freeze web@1 && systemctl stop web");
     ends(machine);
 }
 

@@ -10,6 +10,7 @@ use crate::{with_lines, wrapper};
 on_each_systemd!(
     systemd_executes_itself_anew_all_the_time,
     others_stop_and_start_generations,
+    a_restart_while_the_rest_of_one_is_stopped,
     a_name_that_others_have_taken_is_skipped,
     what_has_the_name_of_one_that_failed_is_left_alone,
     nothing_can_be_written_to_run,
@@ -61,6 +62,19 @@ fn systemd_executes_itself_anew_all_the_time(machine: &Machine) {
         (machine.show("web", "NRestarts"), machine.show("web", "MainPID")),
         ("0".to_owned(), procroll.to_string())
     );
+}
+
+/// Its main process has ended, and procroll stops what lives on.
+fn a_restart_while_the_rest_of_one_is_stopped(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0 --shutdown-timeout=3s", "leave ready wait /run/go exit 0"));
+    machine.ok("systemctl start web && touch /run/go");
+    machine.wait_for_property("web@1", "ActiveState", "deactivating");
+    machine.ok("rm /run/go && systemctl restart web@1");
+    let pid = machine.show("web@1", "MainPID");
+    wait_for_status(machine, &format!("web@1.service (main PID {pid}) serves"));
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl reload web && systemctl stop web");
+    nothing_is_left(machine);
 }
 
 fn others_stop_and_start_generations(machine: &Machine) {
@@ -205,7 +219,12 @@ fn a_journal_that_hangs_keeps_nobody_waiting_for_long(machine: &Machine) {
     machine.unit("web.service", &wrapper("--settle=0", "ready run"));
     machine.write("/root/fill.py", FILL_THE_JOURNAL);
     machine.ok("systemctl start web && systemctl kill --signal=STOP systemd-journald && python3 /root/fill.py");
-    let done = machine.run("timeout 60 systemctl reload web && timeout 60 systemctl stop web");
+    // Also where procroll begins.
+    let again = "systemctl kill --kill-whom=main --signal=KILL web; for _ in $(seq 600); do sleep 0.1; \
+                 systemctl show --property=NRestarts web | grep -q =1 && systemctl is-active web && break; done";
+    let done = machine.run(&format!(
+        "timeout 60 systemctl reload web && {again} && timeout 60 systemctl reload web && timeout 60 systemctl stop web"
+    ));
     machine.ok("systemctl kill --signal=CONT systemd-journald");
     assert_eq!(done.status, Some(0), "{done:?}");
     nothing_is_left(machine);

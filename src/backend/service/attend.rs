@@ -6,7 +6,7 @@ use super::Context;
 use super::clear::insist_on_stop;
 use crate::roll::{Death, Event, Generation, Standing};
 use crate::systemd::Error;
-use crate::systemd::generation::Watched;
+use crate::systemd::generation::{State, Watched};
 
 /// Tells each change of what the generation does, until nothing of it runs. A connection that breaks is made anew.
 pub(super) async fn attend(context: Arc<Context>, generation: Generation, watched: Option<Watched>) {
@@ -108,7 +108,16 @@ async fn follow(
                         context.tell(Event::Deactivating(generation));
                     }
                     insist_on_stop(watched.link(), &context.unit(generation)).await?;
-                    watched.until(|state| state.standing == Standing::Dead && !state.exited).await?;
+                    let over = |state: &State| match state.standing {
+                        Standing::Dead => !state.exited,
+                        standing => standing == Standing::Active,
+                    };
+                    if watched.until(over).await?.standing == Standing::Active {
+                        // Somebody's restart has taken the place of the stop.
+                        watched.tell_again();
+                        last.standing = Standing::Deactivating;
+                        continue;
+                    }
                 }
                 if !listed {
                     context.tell_unlisted(generation);

@@ -106,9 +106,15 @@ pub(super) async fn pass_on(context: Arc<Context>, generation: Generation, signa
 pub(super) async fn undo(context: &Context, generation: Generation) {
     let unit = &context.unit(generation);
     insist(context, "take back the start of", unit, |link| async move {
-        bring_down(&link, unit).await?;
-        let mut watched = Watched::now(link.clone(), unit).await?;
-        watched.until(|state| state.standing == Standing::Dead).await?;
+        loop {
+            bring_down(&link, unit).await?;
+            let mut watched = Watched::now(link.clone(), unit).await?;
+            // Somebody's restart takes the place of a stop.
+            let over = |state: &State| matches!(state.standing, Standing::Dead | Standing::Active);
+            if watched.until(over).await?.standing == Standing::Dead {
+                break;
+            }
+        }
         clear_away(&link, unit, &context.origin.owner()).await
     })
     .await;

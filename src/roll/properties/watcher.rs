@@ -131,7 +131,10 @@ impl World {
     pub fn begin(&mut self, left: Vec<Inherited>) -> Result<(), String> {
         let (now, story, count) = (self.now, self.story.take(), self.count);
         *self = Self { story, count, ..Self::new(now, false) };
-        self.most_leaving = left.first().map_or(Pace::default().most_leaving, |one| one.pace.most_leaving);
+        self.most_leaving = left
+            .iter()
+            .max_by_key(|one| one.generation)
+            .map_or(Pace::default().most_leaving, |one| one.pace.most_leaving);
         for &Inherited { generation, standing, pace } in &left {
             let doing = match standing {
                 Standing::Starting => Doing::Starting,
