@@ -99,12 +99,12 @@ fn roll(reload: &Reload, caller: &Caller) -> ExitCode {
 }
 
 fn decide(guard: &Guard, caller: &Caller) -> ExitCode {
-    log::init(Verbosity::Normal, journal_stream(caller));
     // systemd.exec(5). Somebody may have killed it, or the OOM killer.
     let mut result = caller.environment.iter().filter(|(name, _)| name == "SERVICE_RESULT");
     if guard.if_it_failed && result.any(|(_, result)| result == "success") {
         return ExitStatus::Success.into();
     }
+    log::init(Verbosity::Normal, journal_stream(caller));
     match block_on(guard::guard(&guard.unit, Place::find(false))) {
         Ok(()) => ExitStatus::Success.into(),
         Err(fatal) => {

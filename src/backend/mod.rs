@@ -69,6 +69,9 @@ pub trait Backend {
     fn is_heard(&mut self) -> bool {
         true
     }
+    /// Asks what has become of those that were asked to stop and are to be noticed by the end of a process: that may outlive its
+    /// unit, if nothing kills it.
+    fn look(&mut self) {}
     /// Whether what an active generation lives with has ended, as far as that shows before its unit's manager says so. Then that
     /// is asked what the generation does, which is reported anew.
     fn has_ended(&mut self, _: Generation) -> bool {

@@ -70,7 +70,7 @@ pub enum Parsed {
     Reload(Reload),
     /// It asks about units.
     Check(Check),
-    /// It is a guard's `ExecStop=`.
+    /// It is a guard's `ExecStop=` or `ExecStopPost=`.
     Guard(Guard),
     /// It asks for help or the version: the text for standard output.
     Show(String),

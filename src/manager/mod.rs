@@ -182,7 +182,7 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
         };
         if word.is_some() {
             // Each has a timeout of its own, whatever that of the last was extended to.
-            self.extend = None;
+            self.extend_soon();
         }
         if word == Some(Word::Reloading) {
             // Its roll will tell its end, and nothing may before.
@@ -206,7 +206,7 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
             self.reply(&Outcome::Stopping);
             return None;
         }
-        self.extend = None;
+        self.extend_soon();
         self.handle(Event::Reload)
     }
 
@@ -346,6 +346,12 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
         }
         if let Some(exit) = exit {
             self.say_why(&exit);
+            let somebody_waits = self.reloading || !self.waiting.is_empty();
+            if somebody_waits && !self.refusing && !matches!(exit, Exit::Stopped) {
+                // The unit's end would be taken for that of the reload, and for a good one.
+                self.refusing = true;
+                self.upstream.refuse_reload(Waiting::InVain);
+            }
             return Some(exit);
         }
         let at_rest = self.roll.is_at_rest();
@@ -362,7 +368,13 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
         None
     }
 
+    /// Also where they come in a crowd.
+    fn extend_soon(&mut self) {
+        self.extend = self.extend.map(|at| at.min(now() + EXTEND_FIRST));
+    }
+
     fn extend(&mut self) {
+        self.backend.look();
         // What serves is not to go because nobody can be told that a reload has failed.
         let next = match self.backend.is_in_touch() || self.refusing {
             true => {

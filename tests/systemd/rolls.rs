@@ -14,6 +14,7 @@ on_each_systemd!(
     a_reload_without_a_bus_ends_in_the_truth,
     reloads_during_a_roll_become_one_more_roll,
     a_roll_waits_while_too_many_old_ones_stop,
+    a_reload_that_waits_fails_if_nobody_serves_any_more,
     it_starts_and_rolls_while_systemd_reads_its_units_anew,
     templates_are_filled_in,
     a_roll_longer_than_the_units_timeout_is_not_cut_off,
@@ -260,4 +261,23 @@ fn signals_for_the_service_reach_the_one_that_serves(machine: &Machine) {
     }
     assert_eq!(machine.output("web@2.service").lines().collect::<Vec<_>>(), signals);
     assert_eq!(machine.show("web", "NRestarts"), "0");
+}
+
+/// procroll ends well then, and the unit with it, which systemd would take for a reload that went well.
+fn a_reload_that_waits_fails_if_nobody_serves_any_more(machine: &Machine) {
+    let unit = |steps| with_lines("TimeoutStopSec=1min", "--settle=0 --max-stopping=1", steps);
+    machine.unit("web.service", &unit("deaf ready run"));
+    machine.ok("systemctl start web");
+    machine.unit("web.service", &unit("ready run"));
+    machine.ok("systemctl reload web");
+    let reload = machine.spawn(&["systemctl", "reload", "web"]);
+    machine.wait_for("it to wait", || machine.show("web", "StatusText").contains("the next roll waits").then_some(()));
+    machine.ok("systemctl stop web@2");
+    let told = reload.wait_with_output().expect("systemctl");
+    assert!(!told.status.success(), "{told:?}");
+    machine.run("systemctl kill --signal=KILL 'web@*'");
+    machine.wait_for("the end", || {
+        machine.run("systemctl reset-failed");
+        machine.units("web@*").is_empty().then_some(())
+    });
 }

@@ -14,6 +14,7 @@ on_each_systemd!(
     a_stop_in_the_middle_of_a_roll_starts_nothing_more,
     a_stop_of_the_first_start_leaves_nothing,
     a_deaf_generation_is_killed_after_its_stop_timeout,
+    one_that_nothing_kills_keeps_nobody_waiting,
     a_second_signal_kills,
     a_restart_is_a_stop_and_a_start,
     a_stop_longer_than_the_units_timeout_is_not_cut_off,
@@ -85,6 +86,18 @@ fn a_deaf_generation_is_killed_after_its_stop_timeout(machine: &Machine) {
     assert!(began.elapsed().as_secs() < 20);
     nothing_is_left(machine);
     assert_eq!(machine.show("web", "Result"), "success");
+}
+
+/// As a process is that waits for a disk. systemd leaves it where it is.
+fn one_that_nothing_kills_keeps_nobody_waiting(machine: &Machine) {
+    let lines = "TimeoutStopSec=1s\nSendSIGKILL=no";
+    machine.unit("web.service", &with_lines(lines, "--settle=0 --max-stopping=1", "deaf ready run"));
+    machine.ok("systemctl start web && timeout 60 systemctl reload web && timeout 60 systemctl reload web");
+    machine.ok("timeout 60 systemctl stop web");
+    machine.ok("pkill --signal KILL --full ^/usr/bin/python3./usr/bin/[p]ayload");
+    machine.wait_for("their end", || (machine.run("pgrep --full /usr/bin/[p]ayload").status == Some(1)).then_some(()));
+    machine.ok("systemctl reset-failed");
+    nothing_is_left(machine);
 }
 
 fn a_second_signal_kills(machine: &Machine) {

@@ -127,6 +127,8 @@ struct Unit {
     asked: watch::Receiver<Asked>,
     /// Lets its start go on, if that is only prepared.
     proceed: Option<oneshot::Sender<()>>,
+    /// It was asked to stop.
+    leaves: bool,
     /// What its end will be noticed by at rest, while it is active.
     life: Option<Life>,
     /// The task waits for that, and holds no connection.
@@ -155,6 +157,7 @@ impl Unit {
             asked,
             proceed: None,
             life: None,
+            leaves: false,
             dozes: false,
             listed: true,
             unheeded: JoinSet::new(),
@@ -326,6 +329,7 @@ impl Backend for ServiceBackend {
             self.context.tell(Event::Dead { generation, death: Death::Stopped, was_active: false });
             return;
         }
+        unit.leaves = true;
         self.once_ours(generation, clear::stop);
     }
 
@@ -348,6 +352,13 @@ impl Backend for ServiceBackend {
             let Some(life) = unit.life.take() else { continue };
             unit.dozes = true;
             unit.run(doze(Arc::clone(&self.context), generation, life));
+        }
+    }
+
+    fn look(&mut self) {
+        for (&generation, unit) in self.units.iter_mut().filter(|(_, unit)| unit.leaves && unit.dozes) {
+            unit.dozes = false;
+            unit.run(attend::attend(Arc::clone(&self.context), generation, None));
         }
     }
 

@@ -55,7 +55,7 @@ pub(super) async fn start(context: Arc<Context>, mut start: Start) {
 }
 
 fn refuse(context: &Context, generation: Generation, fatal: Fatal) {
-    // Whatever it was that could not be asked, it is no word about the unit, and Restart= may try again.
+    // That systemd could not be asked is no word about the unit, and Restart= may try again.
     let exit = if is_about_the_connection(&fatal.error) { ExitStatus::NoManager } else { fatal.exit };
     let refusal = Refusal { reason: fatal.to_string(), exit };
     context.tell(Event::Refused(generation, refusal));
