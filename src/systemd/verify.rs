@@ -13,9 +13,10 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use zbus::Variant;
 
+use super::error::is_about_the_connection;
 use super::manager::Property;
 use super::{Link, Place, folder};
-use crate::exit::{ExitStatus, Fatal, OrExit};
+use crate::exit::{ExitStatus, Fatal};
 use crate::settings::Override;
 use crate::unit::text::{self, Assignment, Section};
 
@@ -29,7 +30,7 @@ const LAST: &str = "ProcrollLastLine";
 ///
 /// # Errors
 /// [`ExitStatus::Usage`] for a line that systemd doesn't know or would ignore, in systemd's own words;
-/// [`ExitStatus::Internal`] if the check can't be made.
+/// [`ExitStatus::NoManager`] or [`ExitStatus::Internal`] if the check can't be made.
 pub async fn verify(link: &Link, owner: &str, name: &str, overrides: &[Override]) -> Result<Vec<Assignment>, Fatal> {
     if overrides.is_empty() {
         return Ok(Vec::new());
@@ -46,10 +47,10 @@ pub async fn verify(link: &Link, owner: &str, name: &str, overrides: &[Override]
     let lines: Vec<_> = unit.chain(service).collect();
 
     let text = text::render(&lines);
-    let (mut file, mut said) = check(link, &name, &text).await.or_exit(ExitStatus::Internal)?;
+    let (mut file, mut said) = check(link, &name, &text).await.map_err(unchecked)?;
     if !said.contains(&file) {
         tracing::debug!("a unit of this systemd's has no credentials");
-        (file, said) = check_in_folder(link, owner, &name, &text).await.or_exit(ExitStatus::Internal)?;
+        (file, said) = check_in_folder(link, owner, &name, &text).await.map_err(unchecked)?;
     }
     let mut messages = Messages::parse(&said, &file);
     // The two sections' headings are lines as well.
@@ -86,6 +87,12 @@ pub async fn verify(link: &Link, owner: &str, name: &str, overrides: &[Override]
     Ok(assignments)
 }
 
+/// Nothing follows from that for the options.
+fn unchecked(error: anyhow::Error) -> Fatal {
+    let exit = if is_about_the_connection(&error) { ExitStatus::NoManager } else { ExitStatus::Internal };
+    Fatal { exit, error }
+}
+
 fn refuse<T>(error: anyhow::Error) -> Result<T, Fatal> {
     Err(Fatal { exit: ExitStatus::Usage, error })
 }
@@ -108,7 +115,7 @@ pub async fn verify_scope(
     let dump = ["/lib/systemd/systemd", "--dump-configuration-items"];
     let unit = unit_name();
     let known = run(link, &unit, &dump, Heard::Output, None).await.context("can't ask systemd what a scope has");
-    let known = known.or_exit(ExitStatus::Internal)?;
+    let known = known.map_err(unchecked)?;
     for (assignment, one) in assignments.iter_mut().zip(overrides).filter(|(line, _)| line.section == Section::Service)
     {
         if !is_of_scopes(&known, &assignment.key) {

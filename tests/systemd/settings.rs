@@ -148,7 +148,7 @@ fn options_that_could_not_be_checked_are_no_wrong_ones(machine: &Machine) {
     machine.unit("web.service", &unit.replace("[Unit]\n", "[Unit]\nStartLimitIntervalSec=0\n"));
     machine.ok("mv /usr/bin/systemd-analyze /usr/bin/analyze && ln -s true /usr/bin/systemd-analyze");
     machine.ok("systemctl start --no-block web");
-    machine.wait_for_property("web", "NRestarts", "2");
+    machine.wait_for("it to be tried again", || (machine.show("web", "NRestarts") != "0").then_some(()));
     assert!(machine.log("web.service").contains("systemd-analyze verify was not heard to the end"));
     machine.ok("mv /usr/bin/analyze /usr/bin/systemd-analyze");
     machine.wait_for_property("web", "ActiveState", "active");
