@@ -30,6 +30,8 @@ pub enum Excuse {
     Crashes,
     /// It freezes procroll. From 257 on systemd neither thaws nor starts any unit that was killed meanwhile.
     Freezes,
+    /// It freezes a generation, which is procroll's to thaw for a stop: from 257 on systemd stops no frozen unit.
+    FreezesOne,
     /// It starts the candidate, also one that has failed.
     Revives,
     /// It asks for rolls itself.
@@ -45,6 +47,8 @@ pub const WORDS: &str = r#"
 main() { systemctl show --property=MainPID --value "$1"; }
 # Has a process terminated, and waits for its end, unless it ignores that.
 terminate() { if [ "$1" != 0 ] && kill "$1"; then for _ in $(seq 100); do [ -d "/proc/$1" ] && sleep 0.02; done; fi; }
+# Waits until a process that was killed is gone, and systemd knows.
+gone() { for _ in $(seq 100); do [ -d "/proc/$1" ] && sleep 0.02; done; }
 signal() { systemctl kill --kill-whom=main --signal="$1" web; }
 old() { echo "web@$number"; }
 new() { echo "web@$((number + 1))"; }
@@ -138,8 +142,8 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "the bus stopped by SIGSTOP",
         // A systemd that is executed anew meanwhile waits for it, and hears nothing for a minute and a half.
-        // One that is only about to be executed has another name.
-        r"systemctl kill --signal=STOP dbus.service; sleep 1; sleep LASTS; pkill --signal CONT 'dbus-|^\('",
+        "systemctl kill --signal=STOP dbus.service; sleep 1; sleep LASTS; cat /sys/fs/cgroup/system.slice/dbus*.service/cgroup.procs | \
+         xargs --no-run-if-empty kill -CONT",
         &[Fails],
     ),
     fault("dbus-broker for dbus-daemon, or back", "other_bus", &[Fails]),
@@ -185,8 +189,16 @@ pub const FAULTS: &[Fault] = &[
         &[Crashes, Stops, Fails],
     ),
     // The candidate, which may serve by then.
-    fault("the candidate killed", "systemctl kill --signal=KILL $(new)", &[Kills, Ends, Fails]),
-    fault("the candidate killed for its memory", "within $(new) payload oom", &[Kills, Ends, Fails]),
+    fault(
+        "the candidate killed",
+        "pid=$(main $(new)); systemctl kill --signal=KILL $(new); gone $pid",
+        &[Kills, Ends, Fails],
+    ),
+    fault(
+        "the candidate killed for its memory",
+        "pid=$(main $(new)); within $(new) payload oom; gone $pid",
+        &[Kills, Ends, Fails],
+    ),
     fault("the candidate terminated", "terminate $(main $(new))", &[Ends, Fails]),
     fault("the candidate stopped", "systemctl stop $(new)", &[Ends, Fails]),
     // Here and below: what is told to stop while it starts may not hear that, serves on, and is killed in the end.
@@ -194,13 +206,13 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "the candidate frozen",
         "systemctl freeze $(new); sleep LASTS; for _ in $(seq 30); do systemctl thaw $(new) && break; sleep 0.1; done",
-        &[],
+        &[FreezesOne],
     ),
     // The one that serves, at first.
-    fault("the serving one killed", "systemctl kill --signal=KILL $(old)", &[Kills, Ends, Fails]),
-    fault("the serving one's main process killed", "kill -KILL $serving", &[Kills, Ends, Fails]),
-    fault("the serving one killed for its memory", "within $(old) payload oom", &[Kills, Ends, Fails]),
-    fault("the serving one killed by its watchdog", "watchdog $serving", &[Kills, Ends, Fails]),
+    fault("the serving one killed", "systemctl kill --signal=KILL $(old); gone $serving", &[Kills, Ends, Fails]),
+    fault("the serving one's main process killed", "kill -KILL $serving; gone $serving", &[Kills, Ends, Fails]),
+    fault("the serving one killed for its memory", "within $(old) payload oom; gone $serving", &[Kills, Ends, Fails]),
+    fault("the serving one killed by its watchdog", "watchdog $serving; gone $serving", &[Kills, Ends, Fails]),
     fault("megabytes of notifications", "within $(old) payload flood LASTS", &[]),
     fault("the serving one terminated", "terminate $serving", &[Ends, Fails]),
     fault("the serving one stopped", "systemctl stop $(old)", &[Ends, Fails]),
@@ -208,7 +220,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "the serving one frozen",
         "systemctl freeze $(old); sleep LASTS; for _ in $(seq 30); do systemctl thaw $(old) && break; sleep 0.1; done",
-        &[],
+        &[FreezesOne],
     ),
     // The same one, on its way out. Without a roll it serves on.
     fault("the draining one killed", "drains; systemctl kill --signal=KILL $(old)", &[Kills, Ends, Fails]),

@@ -109,7 +109,7 @@ pub struct Step {
 }
 
 impl Step {
-    fn draw(chance: &mut Chance, bag: &mut Bag) -> Self {
+    fn draw(chance: &mut Chance, bag: &mut Bag, direct: bool) -> Self {
         let mut faults: Vec<_> = (0..=chance.below(3) / 2).map(|_| bag.take()).collect();
         faults.dedup();
         let mut step = Self { roll: None, faults };
@@ -117,7 +117,9 @@ impl Step {
         let revived =
             step.may(Excuse::Revives) && step.faults.iter().all(|fault| fault.name.starts_with("the candidate"));
         let never_thawed = step.may(Excuse::Freezes) && step.may(Excuse::Crashes);
-        if step.faults.len() > 1 && (revived || never_thawed) {
+        let never_stopped =
+            direct && [Excuse::FreezesOne, Excuse::Crashes, Excuse::Stops].iter().all(|excuse| step.may(*excuse));
+        if step.faults.len() > 1 && (revived || never_thawed || never_stopped) {
             bag.kinds.extend(step.faults.pop());
         }
         loop {
@@ -198,7 +200,7 @@ impl<'a> Run<'a> {
     }
 
     fn step(&mut self) {
-        let step = Step::draw(&mut self.chance, &mut self.bag);
+        let step = Step::draw(&mut self.chance, &mut self.bag, self.world.machine.suite.direct);
         self.tried.clone_from(&step.faults);
         for fault in &step.faults {
             let kind = FAULTS.iter().position(|one| one == *fault).expect("one of them");
