@@ -30,8 +30,9 @@ pub enum Excuse {
     Crashes,
     /// It freezes procroll. From 257 on systemd neither thaws nor starts any unit that was killed meanwhile.
     Freezes,
-    /// It freezes a generation, which is procroll's to thaw for a stop: from 257 on systemd stops no frozen unit.
-    FreezesOne,
+    /// It keeps a generation from stopping, which is procroll's to see to: freezes it, which from 257 on systemd does not stop
+    /// then, or has it start anew. From 257 on nothing of procroll's is there if that is dead.
+    Holds,
     /// It starts the candidate, also one that has failed.
     Revives,
     /// It asks for rolls itself.
@@ -202,11 +203,11 @@ pub const FAULTS: &[Fault] = &[
     fault("the candidate terminated", "terminate $(main $(new))", &[Ends, Fails]),
     fault("the candidate stopped", "systemctl stop $(new)", &[Ends, Fails]),
     // Here and below: what is told to stop while it starts may not hear that, serves on, and is killed in the end.
-    fault("the candidate restarted", "systemctl restart $(new)", &[Kills, Ends, Fails, Revives]),
+    fault("the candidate restarted", "systemctl restart $(new)", &[Kills, Ends, Fails, Revives, Holds]),
     fault(
         "the candidate frozen",
         "systemctl freeze $(new); sleep LASTS; for _ in $(seq 30); do systemctl thaw $(new) && break; sleep 0.1; done",
-        &[FreezesOne],
+        &[Holds],
     ),
     // The one that serves, at first.
     fault("the serving one killed", "systemctl kill --signal=KILL $(old); gone $serving", &[Kills, Ends, Fails]),
@@ -216,16 +217,16 @@ pub const FAULTS: &[Fault] = &[
     fault("megabytes of notifications", "within $(old) payload flood LASTS", &[]),
     fault("the serving one terminated", "terminate $serving", &[Ends, Fails]),
     fault("the serving one stopped", "systemctl stop $(old)", &[Ends, Fails]),
-    fault("the serving one restarted", "systemctl restart $(old)", &[Kills, Ends, Fails]),
+    fault("the serving one restarted", "systemctl restart $(old)", &[Kills, Ends, Fails, Holds]),
     fault(
         "the serving one frozen",
         "systemctl freeze $(old); sleep LASTS; for _ in $(seq 30); do systemctl thaw $(old) && break; sleep 0.1; done",
-        &[FreezesOne],
+        &[Holds],
     ),
     // The same one, on its way out. Without a roll it serves on.
     fault("the draining one killed", "drains; systemctl kill --signal=KILL $(old)", &[Kills, Ends, Fails]),
     fault("the draining one stopped", "drains; systemctl stop $(old)", &[Ends, Fails]),
-    fault("the draining one restarted", "drains; systemctl restart $(old)", &[Kills, Ends, Fails]),
+    fault("the draining one restarted", "drains; systemctl restart $(old)", &[Kills, Ends, Fails, Holds]),
     // The service.
     fault("the service stopped", "stop", &[Stops, Fails]),
     fault("the service stopped and started", "systemctl stop web; systemctl start web", &[Ends, Fails, Starts]),

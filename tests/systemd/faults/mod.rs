@@ -118,7 +118,7 @@ impl Step {
             step.may(Excuse::Revives) && step.faults.iter().all(|fault| fault.name.starts_with("the candidate"));
         let never_thawed = step.may(Excuse::Freezes) && step.may(Excuse::Crashes);
         let never_stopped =
-            direct && [Excuse::FreezesOne, Excuse::Crashes, Excuse::Stops].iter().all(|excuse| step.may(*excuse));
+            direct && [Excuse::Holds, Excuse::Crashes, Excuse::Stops].iter().all(|excuse| step.may(*excuse));
         if step.faults.len() > 1 && (revived || never_thawed || never_stopped) {
             bag.kinds.extend(step.faults.pop());
         }
