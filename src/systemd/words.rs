@@ -31,8 +31,8 @@ pub struct Words {
 }
 
 impl Words {
-    /// The signals `member` of `interface` about the object at this path; of its manager about jobs, those about this unit. A match on all of systemd's would wake every procroll
-    /// for every unit.
+    /// The signals `member` of `interface` about the object at this path; of the manager's about jobs those about this `unit`. A
+    /// match on all of systemd's would wake every procroll for every unit.
     pub async fn about(
         link: &Link,
         path: ObjectPath<'static>,
