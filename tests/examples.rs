@@ -34,10 +34,10 @@ fn reuseport_loses_nothing_if_it_is_done_right() {
             "web.py 8000 steer drain\n",
             NOTHING_LOST,
             "net.ipv4.tcp_migrate_req = 1",
-            NOTHING_LOST,
+            "\nanswered ",
             "Requires=web.socket",
             NOTHING_LOST,
-            "\nThree ways that lost nothing.\n",
+            "\nTwo ways that lose nothing.\n",
         ],
     );
 }

@@ -2,10 +2,13 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -42,7 +45,7 @@ fn serve(address: &str) -> io::Result<()> {
     let signals = SignalFd::with_flags(&terminate, SfdFlags::SFD_NONBLOCK)?;
     let health = UnixListener::bind(HEALTH)?;
     std::thread::spawn(move || health.incoming().flatten().for_each(|client| drop(answer(client))));
-    // As soon as it listens it has its share of the clients. So it listens when it is well, and not before.
+    // As soon as it listens it has all new clients. So it listens when it is well, and not before.
     while let Err(error) = greeting() {
         println!("doesn't serve yet: {error}");
         let second = Timespec { tv_sec: 1, tv_nsec: 0 };
@@ -60,7 +63,7 @@ fn serve(address: &str) -> io::Result<()> {
         loop {
             match listener.accept() {
                 Ok((client, _)) => drop(scope.spawn(|| patient(client).and_then(answer))),
-                // Whoever had come before the signal has been let in.
+                // Nobody waits any more, and new ones have gone to the successor since that listens.
                 Err(error) if error.kind() == ErrorKind::WouldBlock && stops => break,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     poll(&mut [PollFd::new(&listener, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)], None)?;
@@ -87,9 +90,30 @@ fn shared(address: &str) -> io::Result<TcpListener> {
     sockopt::set_socket_reuseaddr(&socket, true)?;
     bind(&socket, &address)?;
     listen(&socket, 1024)?;
+    steer(&socket)?;
     let listener = TcpListener::from(socket);
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Has the kernel give each new client to the second of those who listen, in the order in which they came: with two, to
+/// the newer. Where there is one, that one has them all.
+fn steer(socket: &OwnedFd) -> io::Result<()> {
+    let mut code = libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 1 };
+    let program = libc::sock_fprog { len: 1, filter: &raw mut code };
+    // SAFETY: the kernel reads a sock_fprog of this size, and as many instructions as that says, and keeps neither.
+    #[allow(unsafe_code)]
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const program).cast(),
+            size_of_val(&program) as libc::socklen_t,
+        )
+    };
+    Errno::result(done)?;
+    Ok(())
 }
 
 fn patient(client: TcpStream) -> io::Result<TcpStream> {

@@ -3,33 +3,29 @@
 use crate::harness::Running;
 use crate::ways::{PLAIN, Start};
 
-/// A namespace of the network in which the kernel hands what is queued on a socket that closes to another one of the port.
-const OWN_NETWORK: Start = Start {
-    before: &[
-        "unshare",
-        "--net",
-        "--",
-        "sh",
-        "-c",
-        "ip link set lo up && echo 1 >/proc/sys/net/ipv4/tcp_migrate_req && exec \"$@\"",
-        "sh",
-    ],
-    ..PLAIN
-};
+/// A network in which nobody else has the port.
+const OWN_NETWORK: Start =
+    Start { before: &["unshare", "--net", "--", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"], ..PLAIN };
 
+/// It steers and drains, as `examples/reuseport/README.md` has it: no client waits on a listener that closes.
 const SERVER: &str = "\
+import ctypes, struct
 listener = socket.socket()
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 listener.bind(('127.0.0.1', 8080))
 listener.listen(512)
+program = ctypes.create_string_buffer(struct.pack('HBBI', 6, 0, 0, 1))
+listener.setsockopt(socket.SOL_SOCKET, 51, struct.pack('HP', 1, ctypes.addressof(program)))
 listener.settimeout(0.01)
 going = []
 signal.signal(signal.SIGTERM, lambda *_: going.append(True))
 notify('READY=1')
-while not going:
+while True:
+    if going: listener.settimeout(0)
     try:
         client, _ = listener.accept()
-    except TimeoutError:
+    except (TimeoutError, BlockingIOError):
+        if going: break
         continue
     client.settimeout(30)
     client.recv(100)
