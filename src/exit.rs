@@ -16,7 +16,7 @@ pub enum ExitStatus {
     Failure = 1,
     /// The command line can't be understood: an option, a value, or no command.
     Usage = 170,
-    /// The command does not exist or is not executable.
+    /// The command does not exist or is not executable. A start that follows may find it.
     CommandNotFound = 171,
     /// There is no systemd to talk to.
     NoManager = 172,
@@ -26,7 +26,7 @@ pub enum ExitStatus {
     UnitRefused = 174,
     /// The unit name belongs to somebody else.
     NameTaken = 175,
-    /// Anything else that went wrong inside procroll.
+    /// Anything else that went wrong, inside procroll or around it. It may have passed by the next start.
     Internal = 176,
 }
 
@@ -58,7 +58,7 @@ impl ExitStatus {
             Self::NotAllowed => "not allowed",
             Self::UnitRefused => "the unit can't be rolled as it is",
             Self::NameTaken => "the unit name belongs to somebody else",
-            Self::Internal => "an internal error",
+            Self::Internal => "an internal error, or what may have passed by the next start",
         }
     }
 }

@@ -343,7 +343,7 @@ async fn wrapper_origin(place: &Place, link: &Link, own: &Own) -> Result<Origin,
 
 /// Reads the wrapper unit, and refuses one that can't roll.
 async fn what_it_asks_for(place: &Place, link: &Link, name: &WrapperName) -> Result<(Now, Settings), Fatal> {
-    let now = wrapper::read(link, name).await.or_exit(ExitStatus::UnitRefused)?;
+    let now = wrapper::read(link, name).await?;
     let settings = wrapper_settings(&now)?;
     heed(&check::judge(&facts(link, &now).await?, &survey::host(Some(link), place.user.is_some()).await?))?;
     Ok((now, settings))

@@ -85,7 +85,8 @@ impl Scopes {
             return Err(Fatal { exit: ExitStatus::UnitRefused, error: anyhow!(why) });
         }
         let owner = wrapper.clone().unwrap_or_else(|| format!("pid {}", std::process::id()));
-        let ours = names::claim(&link, &base.scope_pattern(), &owner).await?;
+        let is_one = |unit: &str| base.scope_number(unit).is_some();
+        let ours = names::claim(&link, &base.scope_pattern(), is_one, &owner).await?;
         let verified = verify::verify_scope(&link, &owner, &base.generation(Generation::new(1)), overrides).await;
         let verified = verified.map_err(|fatal| fatal.see("\"man systemd.scope\""));
         let lines = scope::lines(settings, wrapper.as_deref(), verified?);
@@ -151,7 +152,8 @@ impl Scopes {
 
     async fn ask(&self, link: Link, unit: &str, pid: u32, command: &str) -> Result<Watched, NotPlaced> {
         let (place, manager) = (&self.bus.place, link.manager().await?);
-        if link.is_loaded(unit).await? {
+        // One that was left is stopped by its name.
+        if self.has_left(unit) || link.is_loaded(unit).await? {
             return Err(NotPlaced::Taken);
         }
         let watched = Watched::before_start(link.clone(), unit).await?;
@@ -202,6 +204,10 @@ impl Scopes {
         if in_time.is_err() {
             tracing::warn!("{unit} is still listed. See {}", self.bus.place.systemctl(format!("status {unit}")));
         }
+    }
+
+    fn has_left(&self, unit: &str) -> bool {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|left| left == unit)
     }
 
     /// Stops what an earlier procroll has left, and returns when that is done.

@@ -13,7 +13,7 @@ const NOTIFY_RELOAD: u32 = 253;
 pub const DIRECT: u32 = 257;
 
 /// Exit statuses of procroll that another start would end in as well.
-const IN_VAIN: &str = "170 171 173 174 175";
+const IN_VAIN: &str = "170 173 174 175";
 
 pub(super) fn apply(judge: &mut Judge<'_>) {
     start::read(judge);

@@ -72,7 +72,7 @@ fn a_plain_unit_gets_procroll_in_front_of_its_command() {
     assert_eq!(report.verdict, Verdict::WithDropIn);
     assert_eq!(
         drop_in(&report),
-        "Type=notify-reload\nRestart=on-failure\nRestartMode=direct\nRestartPreventExitStatus=170 171 173 174 175\n\
+        "Type=notify-reload\nRestart=on-failure\nRestartMode=direct\nRestartPreventExitStatus=170 173 174 175\n\
          ExecStart=\nExecStart=+/usr/bin/procroll --systemd-run -- /usr/bin/gunicorn    -b \"[::]:80\" $OPTS %i 'a b'\n"
     );
     assert_eq!(report.drop_in.map(|drop_in| drop_in.name), Some("50-procroll.conf".to_owned()));
@@ -83,7 +83,7 @@ fn what_the_unit_says_already_is_left_alone() {
     let report = judged("Type=notify-reload\nRestart=always\nRestartMode=direct\nExecStart=/bin/web");
     assert_eq!(
         drop_in(&report),
-        "RestartPreventExitStatus=170 171 173 174 175\nExecStart=\n\
+        "RestartPreventExitStatus=170 173 174 175\nExecStart=\n\
          ExecStart=+/usr/bin/procroll --systemd-run --service-type=notify-reload -- /bin/web\n"
     );
     let report = judged("Type=notify\nRestart=on-abnormal\nExecStart=/bin/web");
@@ -447,7 +447,7 @@ fn a_report_is_a_few_aligned_lines() {
     Type=notify-reload
     Restart=on-failure
     RestartMode=direct
-    RestartPreventExitStatus=170 171 173 174 175
+    RestartPreventExitStatus=170 173 174 175
     ExecStart=
     ExecStart=+/usr/bin/procroll --systemd-run -- /bin/web
 "

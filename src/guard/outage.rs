@@ -9,6 +9,8 @@ pub struct Outage {
     restarts: Option<u32>,
     /// The least `RestartUSec` that was seen: a daemon-reload may have changed it, and what systemd goes by.
     pause: Option<u64>,
+    /// It had RestartMode=direct.
+    direct: bool,
 }
 
 impl Outage {
@@ -16,6 +18,7 @@ impl Outage {
     pub fn verdict(&mut self, seen: &Seen) -> Option<Verdict> {
         let job = seen.job.as_deref();
         self.pause = Some(self.pause.map_or(seen.restart_usec, |pause| pause.min(seen.restart_usec)));
+        self.direct |= seen.direct;
         match (seen.active_state.as_str(), seen.sub_state.as_str()) {
             _ if job == Some("stop") => Some(Verdict::Stop),
             // Of one that is up, only somebody's.
@@ -40,8 +43,8 @@ impl Outage {
     /// Its main process was started when the guard went down or later, and sooner than systemd would have, or without its
     /// counting that.
     fn is_started_by_somebody(&self, seen: &Seen) -> bool {
-        // With RestartMode=direct systemd 254 cuts the pause short when it reads its units anew.
-        let cut_short = (seen.active_exit..seen.guard_exit).contains(&seen.units_load);
+        // With RestartMode=direct systemd 254 cuts the pause short when it reads its units anew. When it did so first it doesn't say.
+        let cut_short = self.direct && seen.units_load >= seen.active_exit;
         let paused = seen.main_start.saturating_sub(seen.active_exit);
         let too_soon = !cut_short && self.pause.is_some_and(|pause| paused < pause);
         // "systemctl reset-failed" has it counted anew, after which it is 0 or 1.
@@ -86,6 +89,7 @@ mod tests {
             now: main_start,
             units_load: 1_000_000,
             restart_usec: PAUSE,
+            direct: false,
             guard_exit: CRASH + 2_000,
             restarts: [3; 2],
         };
@@ -109,11 +113,11 @@ mod tests {
         let told = (
             prop::sample::select(states.to_vec()),
             prop::sample::select(jobs.to_vec()),
-            any::<bool>(),
+            [any::<bool>(), any::<bool>()],
             [0u32..5, 0..5],
         );
         (told, (times(), times(), times(), times(), times())).prop_map(|(told, times)| {
-            let ((active_state, sub_state), job, has_spoken, restarts) = told;
+            let ((active_state, sub_state), job, [has_spoken, direct], restarts) = told;
             let (active_exit, main_start, now, units_load, guard_exit) = times;
             Seen {
                 active_state: active_state.to_owned(),
@@ -125,6 +129,7 @@ mod tests {
                 now,
                 units_load,
                 restart_usec: PAUSE,
+                direct,
                 guard_exit,
                 restarts,
             }
@@ -152,16 +157,20 @@ mod tests {
             waits in prop::collection::vec(0usize..3, 0..6),
             reset in any::<bool>(),
             late in 0u64..10_000_000,
-            units_load in 0..CRASH,
+            cut_short in prop::option::of(0..PAUSE),
+            again in 0u64..1_000_000,
         ) {
             let mut outage = Outage::default();
+            // systemd 254 cuts the pause short when it reads its units anew, which somebody may have it do once more meanwhile.
+            let started = CRASH + cut_short.unwrap_or(PAUSE + late);
             let mut seen = Seen {
                 active_exit: CRASH,
-                guard_exit: CRASH + 2_000,
+                guard_exit: if cut_short.is_some() { started } else { CRASH + 2_000 },
                 restart_usec: PAUSE,
+                direct: cut_short.is_some(),
                 main_start: CRASH - 2_000_000,
                 restarts: [3; 2],
-                units_load,
+                units_load: if cut_short.is_some() { started + again } else { 0 },
                 ..Seen::default()
             };
             for wait in waits {
@@ -173,7 +182,7 @@ mod tests {
             }
             seen.active_state = "activating".to_owned();
             seen.sub_state = "start".to_owned();
-            seen.main_start = CRASH + PAUSE + late;
+            seen.main_start = started;
             seen.now = seen.main_start;
             seen.restarts = if reset { [1; 2] } else { [4; 2] };
             prop_assert_eq!(outage.verdict(&seen), None, "it does not hear yet");

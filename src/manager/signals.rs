@@ -61,11 +61,11 @@ impl Signals {
     /// people send to a service.
     pub fn of_unit(mut self, stop: &[i32], reload: Option<i32>) -> io::Result<Self> {
         let theirs = |number: i32| stop.contains(&number) || reload == Some(number);
+        // One that nobody can take over, as SIGKILL, ends procroll, and the unit decides what follows.
         if let Some(number) = reload {
-            self.add(Request::Reload, number)?;
+            let _ = self.add(Request::Reload, number);
         }
         for number in stop {
-            // One that nobody can take over, as SIGKILL, ends procroll, and systemd stops the generations.
             let _ = self.add(Request::Stop, *number);
         }
         if !theirs(REEXEC) {

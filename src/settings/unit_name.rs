@@ -80,9 +80,12 @@ impl BaseName {
 
     /// Which generation `unit` is, if it is one of these.
     pub fn number(&self, unit: &str) -> Option<Generation> {
-        let number = unit.strip_prefix(&self.0)?.strip_prefix('@')?.strip_suffix(".service")?;
-        // Only as we write them: no sign, no leading zero.
-        number.parse().ok().filter(|parsed: &u32| *parsed > 0 && parsed.to_string() == number).map(Generation::new)
+        number(unit.strip_prefix(&self.0)?.strip_prefix('@')?.strip_suffix(".service")?)
+    }
+
+    /// Which generation the scope `unit` is, if it is one of these.
+    pub fn scope_number(&self, unit: &str) -> Option<Generation> {
+        number(unit.strip_prefix(&self.0)?.strip_prefix('-')?.strip_suffix(".scope")?)
     }
 
     /// The bare name.
@@ -101,6 +104,11 @@ impl BaseName {
             None => Ok(Self(base.to_owned())),
         }
     }
+}
+
+/// Only as we write them: no sign, no leading zero.
+fn number(text: &str) -> Option<Generation> {
+    text.parse().ok().filter(|parsed: &u32| *parsed > 0 && parsed.to_string() == text).map(Generation::new)
 }
 
 /// The slice that systemd has for the instances of this name, in which each dash takes four characters.

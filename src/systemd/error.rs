@@ -96,10 +96,16 @@ impl From<zbus::Error> for Error {
                 // The bus itself tries to start a systemd that has not come back to it, or waits for that.
                 | zbus::fdo::Error::SpawnChildExited(text)
                 | zbus::fdo::Error::SpawnChildSignaled(text)
+                | zbus::fdo::Error::SpawnConfigInvalid(text)
                 | zbus::fdo::Error::SpawnExecFailed(text)
+                | zbus::fdo::Error::SpawnFailed(text)
+                | zbus::fdo::Error::SpawnFailedToSetup(text)
+                | zbus::fdo::Error::SpawnFileInvalid(text)
                 | zbus::fdo::Error::SpawnForkFailed(text)
                 | zbus::fdo::Error::SpawnNoMemory(text)
-                | zbus::fdo::Error::SpawnFailed(text)
+                | zbus::fdo::Error::SpawnPermissionsInvalid(text)
+                | zbus::fdo::Error::SpawnServiceNotFound(text)
+                | zbus::fdo::Error::SpawnServiceNotValid(text)
                 | zbus::fdo::Error::TimedOut(text)
                 | zbus::fdo::Error::Timeout(text) => Self::Unreachable(text.clone()),
                 zbus::fdo::Error::NoReply(text) | zbus::fdo::Error::Disconnected(text) => Self::Lost(text.clone()),

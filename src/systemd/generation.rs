@@ -150,8 +150,8 @@ impl Watched {
         match manager.ref_unit(name).await.map_err(Error::from) {
             Ok(()) => {}
             Err(error) if error.is_about_the_connection() => return Err(error),
-            Err(Error::NoSuchUnit(_)) => return Ok(Self::gone(link, name)),
-            // There is none to a unit that runs and has been masked since, say. Whoever subscribes hears of all.
+            Err(Error::NoSuchUnit(_)) if !link.is_loaded(name).await? => return Ok(Self::gone(link, name)),
+            // There is none to a unit that runs and has been masked since, or whose file is gone. Whoever subscribes hears of all.
             Err(error) => {
                 tracing::debug!("no reference to {name}: {error}");
                 link.subscribe().await?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use zbus::{DeserializeDict, OwnedObjectPath, Type, Variant};
 
 use super::bus::SYSTEMD;
+use super::error::if_there;
 use super::generation::{State, Watched};
 use super::manager::{Property, unit_path};
 use super::words::Words;
@@ -44,6 +45,8 @@ pub struct Seen {
     pub units_load: u64,
     /// How long systemd waits before it starts it again: `RestartUSec`.
     pub restart_usec: u64,
+    /// It doesn't pass through being down then: `RestartMode=direct`.
+    pub direct: bool,
     /// When the guard ceased to be active.
     pub guard_exit: u64,
     /// Its `NRestarts`, asked before all that, and after.
@@ -180,6 +183,7 @@ pub async fn look(link: &Link, wrapper: &WrapperName) -> Result<Seen, Error> {
     };
     let (main_start, restart_usec, after) =
         tokio::try_join!(service.exec_main_start_timestamp_monotonic(), service.restart_usec(), service.n_restarts())?;
+    let direct = if_there(service.restart_mode().await)?.is_some_and(|mode| mode == "direct");
     let units_load = link.manager().await?.units_load_timestamp_monotonic().await?;
     let has_spoken = !service.status_text().await?.is_empty();
     Ok(Seen {
@@ -192,6 +196,7 @@ pub async fn look(link: &Link, wrapper: &WrapperName) -> Result<Seen, Error> {
         now: now(),
         units_load,
         restart_usec,
+        direct,
         guard_exit: guard_exit.unwrap_or_default(),
         restarts: [before, after],
     })

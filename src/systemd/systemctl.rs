@@ -38,8 +38,7 @@ pub async fn look(place: &Place, wrapper: &str, guard: &str) -> Result<Seen> {
     let exit = "--property=ActiveExitTimestampMonotonic";
     let mut other = run(place, &["show", "--property=UnitsLoadTimestampMonotonic"]).await?;
     other.push_str(&run(place, &["show", exit, guard]).await?);
-    let properties =
-        "--property=ActiveState,SubState,Job,NRestarts,ExecMainStartTimestampMonotonic,StatusText,RestartUSec";
+    let properties = "--property=ActiveState,SubState,Job,NRestarts,ExecMainStartTimestampMonotonic,StatusText,RestartUSec,RestartMode";
     let shown = run(place, &["show", properties, exit, wrapper]).await?;
     let jobs = run(place, &["list-jobs", "--full", "--plain", "--no-legend"]).await?;
     read(wrapper, &shown, &jobs, &other)
@@ -67,6 +66,8 @@ fn read(unit: &str, shown: &str, jobs: &str, other: &str) -> Result<Seen> {
         now: guard::now(),
         units_load: property(other, "UnitsLoadTimestampMonotonic")?.parse()?,
         restart_usec,
+        // systemd 254 or later.
+        direct: property(shown, "RestartMode").is_ok_and(|mode| mode == "direct"),
         restarts: [property(shown, "NRestarts")?.parse()?; 2],
         guard_exit: property(other, "ActiveExitTimestampMonotonic")?.parse()?,
     })
@@ -95,6 +96,7 @@ mod tests {
         "RestartUSec=1min 100ms\n",
         "RestartUSec=infinity\n",
         "RestartUSec=",
+        "RestartMode=direct\n",
         "ExecMainStartTimestampMonotonic=7\n",
         "ActiveState=active\n",
         "ActiveState=",
@@ -129,10 +131,10 @@ mod tests {
         assert_eq!(seen.job.as_deref(), Some("stop"));
         let times = (seen.active_exit, seen.main_start, seen.guard_exit, seen.units_load, seen.restart_usec);
         assert_eq!(times, (9, 7, 10, 6, 60_100_000));
-        assert!(!seen.has_spoken);
-        let said = format!("{shown}StatusText=Looks for generations\nJob=613\n");
+        assert!(!seen.has_spoken && !seen.direct);
+        let said = format!("{shown}RestartMode=direct\nStatusText=Looks for generations\nJob=613\n");
         let seen = read("web.service", &said, "", guard).expect("a job that is over");
-        assert!(seen.has_spoken && seen.job.as_deref() == Some("") && !seen.stays_down());
+        assert!(seen.has_spoken && seen.direct && seen.job.as_deref() == Some("") && !seen.stays_down());
         assert!(read("web.service", "", "", guard).is_err());
     }
 }

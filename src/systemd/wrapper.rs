@@ -6,13 +6,14 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::libc;
 use tokio::sync::Mutex;
 use zbus::OwnedObjectPath;
 
 use super::error::if_there;
 use super::{Error, Link, Place};
+use crate::exit::{ExitStatus, Fatal, OrExit};
 use crate::settings::WrapperName;
 use crate::unit::{Source, Sources, Wrapper};
 
@@ -104,14 +105,25 @@ const ATTEMPTS: usize = 50;
 ///
 /// # Errors
 /// If there is doubt that the files say what systemd has loaded, with the next command to type.
-pub async fn read(link: &Link, name: &WrapperName) -> Result<Now> {
+pub async fn read(link: &Link, name: &WrapperName) -> Result<Now, Fatal> {
     for _ in 0..ATTEMPTS {
-        let now = read_once(link, name).await?;
-        if now.is_of_one_reading(link).await? {
+        let now = read_once(link, name).await.map_err(refusal)?;
+        if now.is_of_one_reading(link).await.map_err(refusal)? {
             return Ok(now);
         }
     }
-    bail!("systemd reads {name} anew all the time. Try again")
+    Err(Stale(format!("systemd reads {name} anew all the time. Try again"))).or_exit(ExitStatus::Internal)
+}
+
+/// What systemd says of the unit is not what its files say.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Stale(String);
+
+/// Another start may find the files as they should be; of the rest it would say the same.
+fn refusal(error: anyhow::Error) -> Fatal {
+    let passes = error.chain().any(|cause| cause.is::<Stale>() || cause.is::<io::Error>());
+    Fatal { exit: if passes { ExitStatus::Internal } else { ExitStatus::UnitRefused }, error }
 }
 
 async fn read_once(link: &Link, name: &WrapperName) -> Result<Now> {
@@ -210,7 +222,7 @@ impl Seen {
 
     /// To be asked after [`read`], which can't notice a file that was replaced by one with an older date: where
     /// systemd has read nothing anew, the files say what they said.
-    pub async fn check(&self, now: &Now, place: &Place) -> Result<()> {
+    pub async fn check(&self, now: &Now, place: &Place) -> Result<(), Fatal> {
         let mut seen = self.0.lock().await;
         let (read_at, sources) = &mut *seen;
         // It reads what it writes itself, for `systemctl set-property`, at once.
@@ -218,7 +230,7 @@ impl Seen {
         let others = |source: &&Source| !its_own.iter().any(|folder| source.path.contains(folder));
         let same = now.unit.sources.0.iter().filter(others).eq(sources.0.iter().filter(others));
         if *read_at == now.read_at && !same {
-            return Err(changed(place, &now.unit.name));
+            return Err(refusal(changed(place, &now.unit.name)));
         }
         *seen = (now.read_at, now.unit.sources.clone());
         Ok(())
@@ -227,7 +239,7 @@ impl Seen {
 
 fn changed(place: &Place, id: &WrapperName) -> anyhow::Error {
     let reload = place.systemctl("daemon-reload");
-    anyhow!("{id} has changed on disk since systemd read it. Type {reload} and try again")
+    Stale(format!("{id} has changed on disk since systemd read it. Type {reload} and try again")).into()
 }
 
 /// Reads a unit's files.

@@ -13,6 +13,7 @@ with_own_processes! {
     a_strangers_word_is_ignored
     garbage_is_ignored
     descriptors_that_are_sent_along_are_closed
+    a_main_process_that_changes_all_the_time_uses_nothing_up
     another_process_of_the_service_can_speak_for_it
     no_stranger_becomes_the_main_process
 }
@@ -114,6 +115,24 @@ serve()";
     running.serves(1);
     let open = std::fs::read_dir(format!("/proc/{}/fd", running.pid())).expect("its descriptors").count();
     assert!(open < 20, "{open}");
+    running.stop();
+}
+
+fn a_main_process_that_changes_all_the_time_uses_nothing_up(start: Start) {
+    let service = "\
+other = os.fork()
+if other == 0:
+    signal.pause()
+notify('READY=1')
+for _ in range(300):
+    notify('MAINPID=%d' % other)
+    notify('MAINPID=%d' % os.getpid())
+notify('STATUS=done')
+serve()";
+    let mut running = Running::start("alternates", start, &["--settle=0"], service);
+    running.up.expect("serves: done");
+    let open = std::fs::read_dir(format!("/proc/{}/fd", running.pid())).expect("its descriptors").count();
+    assert!(open < 30, "{open}");
     running.stop();
 }
 

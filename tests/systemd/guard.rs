@@ -189,6 +189,11 @@ fn a_daemon_reload_before_the_restart_stops_nothing(machine: &Machine) {
     machine.ok("systemctl daemon-reload");
     machine.wait_for_property("web", "NRestarts", "1");
     serves(machine, &pid);
+    crash(machine);
+    // Nor does one right after that.
+    machine.ok("systemctl daemon-reload && systemctl daemon-reload && systemctl daemon-reload");
+    machine.wait_for_property("web", "NRestarts", "2");
+    serves(machine, &pid);
     // Otherwise it does not, and a restart of somebody's is one all the same.
     let unit = with_lines("RestartSec=1h", "--settle=0", "ready run").replace("RestartMode=direct\n", "");
     machine.unit("web.service", &unit);

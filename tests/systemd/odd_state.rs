@@ -4,7 +4,7 @@ use crate::machine::Machine;
 use crate::restless::signal;
 use crate::wrapper;
 
-on_each_systemd!(state_that_makes_no_sense);
+on_each_systemd!(state_that_makes_no_sense, one_whose_file_is_gone_serves_on);
 
 /// Makes a unit of somebody's by hand from what procroll has written for web@1.
 fn copy(machine: &Machine, unit: &str, edit: &str) {
@@ -71,4 +71,28 @@ fn state_that_makes_no_sense(machine: &Machine) {
         machine.ok("systemctl stop web@3");
     }
     machine.wait_for_property("web@3", "ActiveState", "inactive");
+}
+
+/// The files beside it say whose it is.
+fn one_whose_file_is_gone_serves_on(machine: &Machine) {
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    let payload = machine.show("web@1", "MainPID");
+    machine.ok("rm /run/systemd/transient/web@1.service && systemctl daemon-reload");
+    assert_eq!(
+        (machine.show("web@1", "LoadState"), machine.show("web@1", "ActiveState")),
+        ("not-found".into(), "active".into())
+    );
+    for serves in 2..4 {
+        signal(machine, "RTMIN+25");
+        machine.wait_for("the new procroll", || {
+            (machine.log("web.service").matches("web@1.service serves").count() == serves).then_some(())
+        });
+        assert_eq!((machine.show("web@1", "MainPID"), machine.units("web@*").len()), (payload.clone(), 1));
+    }
+    machine.ok("systemctl reload web");
+    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
+    assert!(!machine.path(&format!("/proc/{payload}")).exists());
+    machine.ok("systemctl stop web");
+    machine.wait_for("it to go", || machine.units("web@*").is_empty().then_some(()));
 }

@@ -13,6 +13,7 @@ on_each_systemd!(
     a_crash_of_procroll_leaves_nothing,
     what_cannot_be_is_refused_before_anything_starts,
     names_of_others_are_left_alone,
+    a_longer_name_takes_none,
     the_bus_may_be_restarted_in_a_roll,
     what_cannot_be_executed_leaves_nothing,
 );
@@ -205,6 +206,21 @@ fn names_of_others_are_left_alone(machine: &Machine) {
     machine.wait_for("that only the other is left", || (machine.units("web-*") == ["web-2.scope"]).then_some(()));
     machine.ok("systemctl stop web-2.scope");
     other.wait().expect("it ends");
+    nothing_is_left(machine);
+}
+
+fn a_longer_name_takes_none(machine: &Machine) {
+    let name = "--unit=web-api";
+    let command =
+        ["/usr/bin/procroll", "--systemd-run", "--scope", name, "--settle=0", "--", "/usr/bin/payload", "ready", "run"];
+    let mut longer = machine.spawn(&command);
+    machine.wait_for_property("web-api-1.scope", "ActiveState", "active");
+    let (mut child, mut messages) = start(machine, &["--settle=0", "--", "/usr/bin/payload", "ready", "run"]);
+    expect(&mut messages, "web-1.scope serves");
+    for one in [&mut longer, &mut child] {
+        signal(machine, "TERM");
+        assert!(one.wait().expect("it ends").success());
+    }
     nothing_is_left(machine);
 }
 

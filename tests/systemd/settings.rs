@@ -19,6 +19,7 @@ on_each_systemd!(
     a_changed_file_is_refused_until_systemd_has_read_it,
     a_masked_wrapper_is_refused,
     a_runtime_directory_of_a_dynamic_user_is_kept_in_one_place,
+    a_first_start_is_tried_again_where_that_may_help,
     a_variable_among_the_options_is_refused,
 );
 
@@ -143,7 +144,7 @@ fn options_win_over_the_unit(machine: &Machine) {
 
 /// Restart= may try again then.
 fn options_that_could_not_be_checked_are_no_wrong_ones(machine: &Machine) {
-    let lines = "RestartSec=100ms\nRestartPreventExitStatus=170 171 173 174 175";
+    let lines = "RestartSec=100ms\nRestartPreventExitStatus=170 173 174 175";
     let unit = with_lines(lines, "--settle=0 -pNice=3", "ready run");
     machine.unit("web.service", &unit.replace("[Unit]\n", "[Unit]\nStartLimitIntervalSec=0\n"));
     machine.ok("mv /usr/bin/systemd-analyze /usr/bin/analyze && ln -s true /usr/bin/systemd-analyze");
@@ -296,6 +297,34 @@ fn a_masked_wrapper_is_refused(machine: &Machine) {
     let refused = "Roll failed, web@1.service serves on: web@2.service was not started: web.service is masked.";
     machine.wait_for("the refusal", || machine.log("web.service").contains(refused).then_some(()));
     assert_eq!(machine.units("web@*"), ["web@1.service"]);
+}
+
+fn a_first_start_is_tried_again_where_that_may_help(machine: &Machine) {
+    let unit = |options: &str| {
+        let lines = "RestartSec=100ms\nRestartPreventExitStatus=170 173 174 175";
+        let unit = with_lines(lines, options, "ready run").replace("/usr/bin/payload", "/usr/local/bin/late");
+        unit.replace("[Service]", "StartLimitIntervalSec=0\n[Service]")
+    };
+    let restarts = || machine.show("web", "NRestarts").parse::<u32>().expect("a number");
+    let tried = |count: u32| {
+        let before = restarts();
+        machine.wait_for("another start", || (restarts() >= before + count).then_some(()));
+    };
+    machine.unit("web.service", &unit("--settle=0"));
+    machine.ok("systemctl start --no-block web");
+    tried(1);
+    assert!(
+        machine.log("web.service").contains("/usr/local/bin/late can't be executed"),
+        "{}",
+        machine.log("web.service")
+    );
+    machine.write("/etc/systemd/system/web.service", &unit("--settle=1ms"));
+    machine.ok("ln -s /usr/bin/payload /usr/local/bin/late");
+    tried(2);
+    assert!(machine.log("web.service").contains("has changed on disk"), "{}", machine.log("web.service"));
+    machine.ok("systemctl daemon-reload");
+    machine.wait_for("a generation", || machine.show("web", "StatusText").ends_with("serves").then_some(()));
+    machine.ok("rm /usr/local/bin/late");
 }
 
 fn a_variable_among_the_options_is_refused(machine: &Machine) {

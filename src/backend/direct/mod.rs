@@ -29,7 +29,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use command::Names;
@@ -86,6 +86,8 @@ struct Running {
     life: Life,
     keeper: Keeper,
     main: Option<Process>,
+    /// Waits for the end of that one, where its keeper may not hear of it.
+    watch: Option<AbortHandle>,
     /// What was said before the keeper had told that anybody can say anything.
     early: Vec<(Notification, Option<Process>)>,
     ears: Arc<Ears>,
@@ -196,7 +198,7 @@ impl DirectBackend {
         tasks.spawn(ears.clone().hear_keeper(channel, end));
         tasks.spawn(ears.clone().hear_notifications());
         let life = Life::new(now(), self.terms());
-        Ok(Running { life, keeper, main: None, early: Vec::new(), ears, tasks, home })
+        Ok(Running { life, keeper, main: None, watch: None, early: Vec::new(), ears, tasks, home })
     }
 
     fn program(&self, generation: Generation) -> Result<Program, Fatal> {
@@ -252,6 +254,7 @@ impl DirectBackend {
 
     fn tell_active(&mut self, generation: Generation) {
         if let Some(scopes) = self.scopes.clone() {
+            while self.calls.try_join_next().is_some() {}
             // What serves by now takes the place of what was left.
             self.calls.spawn(async move { scopes.stop_left().await });
         }
@@ -331,7 +334,11 @@ impl DirectBackend {
         let Some(running) = self.generations.get_mut(&generation) else { return };
         let is_new = running.main.as_ref().is_none_or(|before| before.pid != main.pid);
         if is_new && let Some(handle) = Pidfd::open(main.pid) {
-            running.tasks.spawn(running.ears.clone().watch(main.pid, handle));
+            let watch = running.tasks.spawn(running.ears.clone().watch(main.pid, handle));
+            if let Some(before) = running.watch.replace(watch) {
+                before.abort();
+            }
+            while running.tasks.try_join_next().is_some() {}
             running.main = Some(main);
             if running.life.is_active() {
                 self.tell_active(generation);
@@ -454,7 +461,10 @@ impl Backend for DirectBackend {
             for generation in std::mem::take(&mut self.listed) {
                 scopes.gone(generation).await;
             }
-            while self.calls.join_next().await.is_some() {}
+            let calls = async { while self.calls.join_next().await.is_some() {} };
+            if timeout(LAST_WAIT, calls).await.is_err() {
+                tracing::warn!("systemd has not done yet what it was asked to");
+            }
         }
     }
 

@@ -83,6 +83,13 @@ async fn follow(
                     last.standing = before;
                     continue;
                 }
+                if is_new && life.is_none() && pid != 0 {
+                    // It has ended, or is another one by now, and systemd has not said so yet. If it answers once more that
+                    // this is the main process, it never will.
+                    last.standing = before;
+                    last.pid = Some(pid);
+                    return Err(Error::Lost(format!("process {pid} has ended unheard")));
+                }
                 if before != Standing::Active || is_new {
                     context.tell_active(generation, pid);
                 }

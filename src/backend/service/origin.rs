@@ -82,6 +82,6 @@ pub async fn refuse_taken(place: &Place, link: &Link, origin: &Origin) -> Result
     if manager.get_unit_file_state(&template).await.is_ok() {
         return Err(names::taken(place, &check::taken_by_template(base), &format!("cat {template}")));
     }
-    names::claim(link, &base.pattern(), &origin.owner()).await?;
+    names::claim(link, &base.pattern(), |unit| base.number(unit).is_some(), &origin.owner()).await?;
     Ok(())
 }

@@ -44,7 +44,7 @@ pub(super) struct Prepared {
 pub(super) async fn prepare(context: &Context, link: &Link, generation: Generation) -> Result<Prepared, NotStarted> {
     let unit = context.unit(generation);
     let now = match &context.origin {
-        Origin::Wrapper { name, .. } => Some(wrapper::read(link, name).await.or_exit(ExitStatus::UnitRefused)?),
+        Origin::Wrapper { name, .. } => Some(wrapper::read(link, name).await?),
         Origin::Terminal { .. } => None,
     };
     let settings = match (&context.origin, &now) {
@@ -65,7 +65,7 @@ pub(super) async fn prepare(context: &Context, link: &Link, generation: Generati
         .or_exit(ExitStatus::CommandNotFound)?;
     let unchanged = async {
         if let (Origin::Wrapper { seen, .. }, Some(now)) = (&context.origin, &now) {
-            seen.check(now, &context.bus.place).await.or_exit(ExitStatus::UnitRefused)?;
+            seen.check(now, &context.bus.place).await?;
         }
         Ok(())
     };
