@@ -58,6 +58,8 @@ pub struct Inherited {
     pub standing: Standing,
     /// What its unit says of rolls.
     pub pace: Pace,
+    /// It runs what another one ran, since a handover to the one in between had failed.
+    pub again: bool,
 }
 
 impl Inherited {

@@ -197,8 +197,11 @@ impl Roll {
         let (serving, candidate) = Inherited::who_serves(&left);
         self.last = left.iter().map(|one| one.generation).max().unwrap_or(Generation::NONE);
         if candidate.is_none() {
-            let later = left.iter().filter(|one| serving.is_some_and(|serving| one.generation > serving));
-            self.kept.extend(later.filter(|one| one.standing == Standing::Dead).map(|one| one.generation).max());
+            // The one to be looked at comes after the one that serves, unless that runs again what was before both.
+            let is_again = left.iter().any(|one| Some(one.generation) == serving && one.again);
+            let failed = |one: &&Inherited| serving.is_some_and(|serving| one.generation > serving || is_again);
+            let dead = left.iter().filter(|one| one.standing == Standing::Dead);
+            self.kept.extend(dead.filter(failed).map(|one| one.generation).max());
         }
         if let Some(one) = left.iter().max_by_key(|one| one.generation) {
             self.most_leaving = one.pace.most_leaving;

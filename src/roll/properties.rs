@@ -43,15 +43,15 @@ impl Plan {
             Just(Standing::Deactivating),
             Just(Standing::Dead)
         ];
-        let one = (1u32..7, standing, systemd::pace());
+        let one = (1u32..7, standing, systemd::pace(), any::<bool>());
         let left = prop_oneof![2 => Just(Vec::new()), 1 => proptest::collection::vec(one, 0..6)];
         let steps = proptest::collection::vec(Step::any(), 0..LONGEST);
         (left, steps, any::<bool>()).prop_map(|(left, steps, handover)| {
             let mut seen = BTreeSet::new();
             let left = left.into_iter().filter(|(number, ..)| seen.insert(*number));
-            let left = left.map(|(number, standing, pace)| {
+            let left = left.map(|(number, standing, pace, again)| {
                 let generation = Generation::new(number);
-                Inherited { generation, standing, pace }
+                Inherited { generation, standing, pace, again }
             });
             Self { left: left.collect(), steps, handover }
         })

@@ -367,7 +367,7 @@ fn late_words_about_the_dead_are_ignored() {
 }
 
 fn left(number: u32, standing: Standing) -> Inherited {
-    Inherited { generation: generation(number), standing, pace: PACE }
+    Inherited { generation: generation(number), standing, pace: PACE, again: false }
 }
 
 fn adopting(found: &[Inherited]) -> (Story, Vec<Action>) {
@@ -395,6 +395,11 @@ fn what_failed_last_stays_until_the_next_roll_also_past_a_crash() {
     assert_eq!(actions, [forget(2), forget(4), forget(5), up(3)]);
     let (_, actions) = adopting(&found);
     assert_eq!(actions, [forget(2), forget(4), forget(5), start(6)]);
+    // After a handover that failed, what serves is the newer one.
+    let again = Inherited { again: true, ..left(6, Standing::Active) };
+    let (mut story, actions) = adopting(&[&found[..], &[again]].concat());
+    assert_eq!(actions, [forget(2), forget(4), up(6)]);
+    assert_eq!(story.hear([gone(2), gone(4), Event::Reload]), [forget(5), start(7)]);
 }
 
 #[test]

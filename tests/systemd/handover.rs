@@ -155,6 +155,10 @@ fn what_fails_is_followed_by_what_was_there_before(machine: &Machine) {
             status.contains(&format!("\"systemctl status {candidate}\"")),
             "{steps}: {status}"
         );
+        // A procroll that follows leaves it to be looked at, too.
+        machine.ok("systemctl kill --kill-whom=main --signal=RTMIN+25 web");
+        machine.wait_for_property("web", "StatusText", &serves(machine, &again));
+        assert_eq!(machine.units("web@*").contains(&candidate), stays, "{steps}");
         (old, last) = (last + 2, last + 2);
     }
     // The next roll is one like any other.

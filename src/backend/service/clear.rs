@@ -223,8 +223,10 @@ pub(super) async fn survey(context: &Context) -> Result<Vec<Inherited>, Error> {
         let Some(generation) = base.number(unit) else { continue };
         if is_ours(unit) {
             // What it was started with, whatever the wrapper's unit says by now.
-            let pace = folder::read_own(place, unit).and_then(|mark| unit::pace(&mark)).unwrap_or(settings.pace);
-            left.push(Inherited { generation, standing: standing(&link, unit).await?, pace });
+            let mark = folder::read_own(place, unit);
+            let pace = mark.as_deref().and_then(unit::pace).unwrap_or(settings.pace);
+            let again = mark.as_deref().is_some_and(unit::is_again);
+            left.push(Inherited { generation, standing: standing(&link, unit).await?, pace, again });
         } else if !matches!(active_state.as_str(), "inactive" | "failed") {
             tracing::info!("{unit} has no mark of {owner}, so it is somebody else's, and is left alone");
         }

@@ -3,7 +3,7 @@
 use super::*;
 
 fn active(number: u32) -> Inherited {
-    Inherited { generation: generation(number), standing: Standing::Active, pace: Pace::default() }
+    Inherited { generation: generation(number), standing: Standing::Active, pace: Pace::default(), again: false }
 }
 
 /// Executed anew, procroll finds that what served is on its way down, and is asked for a reload: so there is a start, but none
@@ -11,7 +11,12 @@ fn active(number: u32) -> Inherited {
 fn reloading_while_nobody_serves(pace: Pace) -> Bench {
     let mut bench = Bench::not_begun(None);
     bench.manager.up = true;
-    bench.manager.begin(vec![Inherited { generation: generation(1), standing: Standing::Deactivating, pace }]);
+    bench.manager.begin(vec![Inherited {
+        generation: generation(1),
+        standing: Standing::Deactivating,
+        pace,
+        again: false,
+    }]);
     bench.manager.asked(Request::Reload);
     bench
 }

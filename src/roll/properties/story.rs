@@ -7,7 +7,8 @@ pub fn name(generation: Option<Generation>) -> String {
 }
 
 pub fn begins(left: &[Inherited]) -> String {
-    let left: Vec<_> = left.iter().map(|one| format!("{} {:?}", one.generation, one.standing)).collect();
+    let again = |one: &Inherited| if one.again { " as one before was" } else { "" };
+    let left: Vec<_> = left.iter().map(|one| format!("{} {:?}{}", one.generation, one.standing, again(one))).collect();
     let left = if left.is_empty() { "nothing".to_owned() } else { left.join(", ") };
     format!("procroll begins, and finds {left}")
 }

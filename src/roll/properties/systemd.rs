@@ -124,6 +124,8 @@ pub struct Unit {
     pub ours: bool,
     /// No other can live beside it.
     pub alone: bool,
+    /// It runs what another one ran.
+    pub again: bool,
 }
 
 impl Unit {
@@ -131,7 +133,17 @@ impl Unit {
         let pace = Pace { settle: Duration::ZERO, most_leaving: 1 };
         let was_active = doing == Doing::Active;
         let ours = doing == Doing::Asked;
-        Self { doing, pace, was_active, active_since: None, leaves: false, forgotten: false, ours, alone: false }
+        Self {
+            doing,
+            pace,
+            was_active,
+            active_since: None,
+            leaves: false,
+            forgotten: false,
+            ours,
+            alone: false,
+            again: false,
+        }
     }
 
     pub fn lives(&self) -> bool {
@@ -274,7 +286,7 @@ impl World {
                 Doing::Dead => Standing::Dead,
                 Doing::Nothing => continue,
             };
-            left.push(Inherited { generation, standing, pace: unit.pace });
+            left.push(Inherited { generation, standing, pace: unit.pace, again: unit.again });
         }
         let count = left.len().max(1);
         left.rotate_left(usize::from(variant / 2) % count);

@@ -135,7 +135,7 @@ impl World {
             .iter()
             .max_by_key(|one| one.generation)
             .map_or(Pace::default().most_leaving, |one| one.pace.most_leaving);
-        for &Inherited { generation, standing, pace } in &left {
+        for &Inherited { generation, standing, pace, again } in &left {
             let doing = match standing {
                 Standing::Starting => Doing::Starting,
                 Standing::Active => Doing::Active,
@@ -143,7 +143,7 @@ impl World {
                 Standing::Dead => Doing::Dead,
             };
             let active_since = (doing == Doing::Active).then_some(now);
-            self.units.insert(generation, Unit { pace, active_since, ..Unit::new(doing) });
+            self.units.insert(generation, Unit { pace, active_since, again, ..Unit::new(doing) });
         }
         let mut up = self.units.iter().rev().filter(|(_, unit)| matches!(unit.doing, Doing::Starting | Doing::Active));
         let newest = up.next();
@@ -158,7 +158,8 @@ impl World {
             (candidate.doing, candidate.active_since) = (Doing::Starting, None);
         }
         if let (Some(serving), None) = (self.serving, self.candidate) {
-            let mut dead = self.units.range(serving..).rev().filter(|(_, unit)| unit.doing == Doing::Dead);
+            let from = if self.unit(serving).again { Generation::NONE } else { serving };
+            let mut dead = self.units.range(from..).rev().filter(|(_, unit)| unit.doing == Doing::Dead);
             self.kept.extend(dead.next().map(|(one, _)| *one));
         }
         self.owed = self.serving.is_some() && self.candidate.is_some();
@@ -426,7 +427,7 @@ impl World {
                 promise!(self.units.keys().all(|other| *other < one), "{one} is no new number");
                 promise!(self.units.values().all(|unit| !unit.lives()), "{one} is started, and others live");
                 self.candidate = Some(one);
-                self.units.insert(one, Unit::new(Doing::Asked));
+                self.units.insert(one, Unit { again: true, ..Unit::new(Doing::Asked) });
             }
             Action::Stop(one) => {
                 promise!(due.stops.remove(&one), "G1: {one} is asked to stop, and no successor of it has settled");
