@@ -57,7 +57,7 @@ fn podman_rolls_by_a_changed_image() {
             "And still the container says: goodbye\n",
             "doesn't serve yet: /greeting: No such file",
             NOTHING_LOST,
-            "\n$ procroll run -- podman run --name=direct-{{.Generation}}",
+            "\n$ procroll run --ready-timeout=1min -- podman run --name=direct-{{.Generation}}",
             "procroll: generation 1 serves (main PID ",
             "procroll: generation 2 serves (main PID ",
             "\ndirect-2 Up ",

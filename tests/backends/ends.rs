@@ -151,7 +151,7 @@ def run():
 for _ in range(5): daemon(run)
 notify('READY=1')
 while True: signal.pause()";
-    let mut running = Running::start("ever_new", start, &["--settle=0", "--shutdown-timeout=100ms"], service);
+    let mut running = Running::start("ever_new", start, &["--settle=0", "--shutdown-timeout=1s"], service);
     running.serves(1);
     running.send(SIGTERM);
     running.ends_with(0);

@@ -11,6 +11,13 @@ use std::time::{Duration, Instant};
 /// How long anything may take that a test waits for. Far longer than it takes, for machines that are busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Copies a program, by a process of its own: nobody can execute what another one has open to write, and a child of ours may have
+/// what we have.
+pub fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").args([from, to]).status();
+    assert!(copied.expect("cp").success(), "{} in the machine", from.display());
+}
+
 /// A Debian suite, and the version of systemd it has.
 #[derive(Debug)]
 pub struct Suite {
@@ -77,7 +84,7 @@ impl Machine {
         BufReader::new(boot.stdout.take().expect("its output")).read_line(&mut pid).expect("its output");
         assert!(!pid.trim().is_empty(), "the machine did not boot");
         let machine = Self { suite, pid: pid.trim().to_owned(), boot };
-        std::fs::copy(procroll, machine.path("/usr/bin/procroll")).expect("procroll in the machine");
+        copy(Path::new(procroll), &machine.path("/usr/bin/procroll"));
         machine.install("/usr/bin/payload", include_str!("payload.py"));
         machine.install("/usr/bin/load", include_str!("../../examples/quickstart/load.py"));
         machine.write("/srv/app/app.py", include_str!("../../examples/quickstart/app.py"));

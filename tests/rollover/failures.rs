@@ -11,8 +11,11 @@ use crate::harness::Running;
 const SPEAK: &str = "#!/usr/bin/python3\nimport os, socket, signal\n\
     channel = socket.socket(fileno=int(os.environ['PROCROLL_ROLLOVER'].split(':')[0]))\n";
 
-fn goes_on(test: &str, spoil: impl Fn(&Running), reasons: &[&str]) {
-    let mut program = Running::start(test, &["start=500"]);
+/// The time that a successor has, where it is not to run out.
+const AMPLE: &str = "start=5000";
+
+fn goes_on(test: &str, start: &str, spoil: impl Fn(&Running), reasons: &[&str]) {
+    let mut program = Running::start(test, &[start]);
     // What went wrong once may go wrong again.
     for _ in 0..2 {
         spoil(&program);
@@ -30,14 +33,19 @@ fn goes_on(test: &str, spoil: impl Fn(&Running), reasons: &[&str]) {
 }
 
 fn script_goes_on(test: &str, script: &str, reasons: &[&str]) {
-    goes_on(test, |program| program.replace(script), reasons);
+    goes_on(test, AMPLE, |program| program.replace(script), reasons);
+}
+
+/// The good one that follows has as long.
+fn times_out(test: &str, script: &str) {
+    goes_on(test, "start=2000", |program| program.replace(script), &["has not taken over within 2s, and was killed"]);
 }
 
 #[test]
 fn no_file_at_the_path() {
     let spoil = |program: &Running| drop(fs::remove_file(&program.path));
     let path = "no_file_at_the_path/program: No such file or directory (os error 2). Put a program there";
-    goes_on("no_file_at_the_path", spoil, &["can't execute /", path]);
+    goes_on("no_file_at_the_path", AMPLE, spoil, &["can't execute /", path]);
 }
 
 #[test]
@@ -46,7 +54,7 @@ fn a_file_that_is_not_executable() {
         program.replace("#!/bin/sh\n");
         fs::set_permissions(&program.path, fs::Permissions::from_mode(0o644)).expect("a mode");
     };
-    goes_on("a_file_that_is_not_executable", spoil, &["Permission denied (os error 13)"]);
+    goes_on("a_file_that_is_not_executable", AMPLE, spoil, &["Permission denied (os error 13)"]);
 }
 
 #[test]
@@ -69,13 +77,13 @@ fn one_that_a_signal_ends() {
 #[test]
 fn one_that_never_waits() {
     let script = "#!/bin/sh\nexec sleep 1000\n";
-    script_goes_on("one_that_never_waits", script, &["has not taken over within 500ms, and was killed"]);
+    times_out("one_that_never_waits", script);
 }
 
 #[test]
 fn one_that_closes_its_descriptor() {
     let script = format!("{SPEAK}channel.close()\nsignal.pause()\n");
-    script_goes_on("one_that_closes_its_descriptor", &script, &["has not taken over within 500ms"]);
+    times_out("one_that_closes_its_descriptor", &script);
 }
 
 #[test]
@@ -96,7 +104,7 @@ fn one_that_dies_between_its_two_words() {
 #[test]
 fn one_that_hangs_between_its_two_words() {
     let script = format!("{SPEAK}channel.send(b'asks')\nassert channel.recv(64) == b'go'\nsignal.pause()\n");
-    script_goes_on("one_that_hangs_between_its_two_words", &script, &["has not taken over within 500ms"]);
+    times_out("one_that_hangs_between_its_two_words", &script);
 }
 
 /// Once it may go ahead it is on its way to be in charge, however late it has asked.

@@ -6,6 +6,7 @@ use std::process::Child;
 
 use crate::guard;
 use crate::machine::Machine;
+use crate::payloads::is_at_rest;
 use crate::restless::{signal, succeeds, wait_for_only, wait_for_status};
 use crate::stops::nothing_is_left;
 use crate::{transient, with_lines, wrapper};
@@ -50,7 +51,7 @@ fn the_bus_may_be_restarted_at_any_time(machine: &Machine) {
     let restart = || machine.ok("systemctl restart dbus.service");
     machine.ok("touch /run/go");
     let lines = "TimeoutStopSec=infinity\nRestartSec=1ms";
-    machine.unit("web.service", &with_lines(lines, "--settle=700ms", "deaf wait /run/go ready run"));
+    machine.unit("web.service", &with_lines(lines, "--settle=3s", "deaf wait /run/go ready run"));
     machine.ok("systemctl start web");
     for (bus, old) in [("dbus-daemon", 1), ("dbus-broker", 1)] {
         if bus == "dbus-broker" {
@@ -117,8 +118,7 @@ fn taking_over_outlasts_a_bus_that_hangs(machine: &Machine) {
 
 /// procroll takes over from itself when it executes itself anew, and has nobody but systemd to ask what there is.
 fn taking_over_waits_for_the_bus(machine: &Machine) {
-    let lines = "TimeoutStartSec=1s\nWatchdogSec=10s";
-    machine.unit("web.service", &with_lines(lines, "--settle=0 -pWatchdogSec=0", "ready run"));
+    machine.unit("web.service", &with_lines("WatchdogSec=10s", "--settle=0 -pWatchdogSec=0", "ready run"));
     machine.ok("systemctl start web");
     let (procroll, payload) = (machine.show("web", "MainPID"), machine.show("web@1", "MainPID"));
     machine.ok(BUS_DOWN);
@@ -141,6 +141,7 @@ fn taking_over_waits_for_the_bus(machine: &Machine) {
     nothing_is_left(machine);
 
     // Nothing is lost by a start that fails, so the unit's own timeout holds. And a person isn't kept waiting.
+    let lines = "TimeoutStartSec=1s\nWatchdogSec=10s";
     machine.unit("web.service", &with_lines(lines, "", "ready run").replace("Restart=on-failure\n", ""));
     assert_ne!(machine.run("systemctl start web").status, Some(0));
     assert_eq!(machine.show("web", "Result"), "timeout");
@@ -323,6 +324,7 @@ fn a_bus_without_a_free_connection(machine: &Machine) {
     machine.ok("systemctl start web");
     let (procroll, payload) = (machine.show("web", "MainPID"), machine.show("web@1", "MainPID"));
     // A roll fails, and says so as soon as it can.
+    is_at_rest(machine);
     let taker = take_connections(machine);
     let reload = machine.spawn(&["systemctl", "reload", "web"]);
     let said = "Roll failed, web@1.service serves on: web@2.service was not started: systemd can't be reached: ";
@@ -340,6 +342,7 @@ fn a_bus_without_a_free_connection(machine: &Machine) {
     assert_eq!(machine.show("web", "MainPID"), procroll);
 
     // So does one that has to find out how its generation ended.
+    is_at_rest(machine);
     let taker = take_connections(machine);
     machine.ok(&format!("kill -KILL {payload}"));
     machine.wait_for("its end", || (machine.show("web@1", "ActiveState") == "failed").then_some(()));
@@ -453,8 +456,11 @@ fn a_reload_whose_end_goes_unheard_ends(machine: &Machine) {
     machine.wait_for("systemd on the bus", || (machine.run(asks).status == Some(0)).then_some(()));
     let taker = take_connections(machine);
     machine.run("for _ in 1 2 3 4 5 6; do systemctl daemon-reexec; done");
-    let job = machine.show("web", "Job");
-    assert_ne!(job, "");
+    // systemd may still be at it.
+    let job = machine.wait_for("the job", || {
+        let shown = machine.run("systemctl show --property=Job --value web");
+        Some(shown.stdout).filter(|job| !job.is_empty())
+    });
     machine.ok(&format!("systemctl cancel {job}"));
     let _ = taker.wait_with_output();
     assert_ne!(machine.run(asks).status, Some(0), "it is not on the bus");
@@ -473,7 +479,7 @@ fn what_dies_unheard_has_not_settled(machine: &Machine) {
     machine.unit("web.service", &wrapper("--settle=0", "ready run"));
     machine.ok("systemctl start web");
     let payload = machine.show("web@1", "MainPID");
-    machine.unit("web.service", &wrapper("--settle=2s", "ready wait /run/go exit 3"));
+    machine.unit("web.service", &wrapper("--settle=5s", "ready wait /run/go exit 3"));
     let hangs = "systemctl kill --signal=STOP dbus.service";
     for (fault, mended) in [(BUS_DOWN, BUS_UP), (hangs, "systemctl kill --signal=CONT dbus.service")] {
         machine.ok("rm --force /run/go");
@@ -496,6 +502,7 @@ fn what_dies_unheard_has_not_settled(machine: &Machine) {
 fn a_plain_signal_before_it_is_up_keeps_nobody_waiting(machine: &Machine) {
     machine.unit("web.service", &wrapper("--settle=0 --max-stopping=1", "deaf ready run"));
     machine.ok("systemctl start web && systemctl reload web");
+    machine.wait_for_property("web@1", "ActiveState", "deactivating");
     machine.ok(BUS_DOWN);
     machine.ok("systemctl kill --kill-whom=main --signal=KILL web");
     wait_for_status(machine, "Waiting");

@@ -159,9 +159,9 @@ fn no_request_is_lost_when_procroll_is_killed(machine: &Machine) {
 }
 
 fn who_waits_for_a_reload_is_not_told_that_it_is_done(machine: &Machine) {
-    machine.unit("web.service", &with_lines("RestartSec=1s", "--settle=0", "ready run"));
+    machine.unit("web.service", &with_lines("RestartSec=5s", "--settle=0", "ready run"));
     machine.ok("systemctl start web");
-    machine.unit("web.service", &with_lines("RestartSec=1s", "--settle=0", "wait /run/go ready run"));
+    machine.unit("web.service", &with_lines("RestartSec=5s", "--settle=0", "wait /run/go ready run"));
     let reload = machine.spawn(&["systemctl", "reload", "web"]);
     machine.wait_for_property("web@2", "ActiveState", "activating");
     kill(machine, "1");
@@ -300,7 +300,7 @@ fn who_waits_for_the_first_start_is_told_that_it_is_up(machine: &Machine) {
 /// The unit says what it said, but not what it tells of.
 fn a_reload_for_which_no_roll_has_begun_fails_too(machine: &Machine) {
     machine.write("/etc/web.env", "CONFIG=1\n");
-    let lines = "EnvironmentFile=/etc/web.env\nRestartSec=1s";
+    let lines = "EnvironmentFile=/etc/web.env\nRestartSec=5s";
     machine.unit("web.service", &with_lines(lines, "--max-stopping=1 --settle=0", "deaf ready run"));
     machine.ok("systemctl start web && systemctl reload web");
     machine.write("/etc/web.env", "CONFIG=2\n");

@@ -34,7 +34,8 @@ fn it_is_up_when_its_service_is_and_a_failed_roll_fails_the_reload(machine: &Mac
     assert!(status.starts_with("generation 3 (main PID "), "{status}");
     let why = "last roll failed: generation 4 failed (Result=exit-code, status=3) while starting. See \"journalctl -xeu web.service\"";
     assert!(status.contains(why), "{status}");
-    assert_eq!((machine.show("web", "ActiveState"), machine.show("web", "MainPID")), ("active".to_owned(), main));
+    machine.wait_for_property("web", "ActiveState", "active");
+    assert_eq!(machine.show("web", "MainPID"), main);
     machine.ok("rm /run/bad");
     machine.ok("systemctl reload web");
     machine.ok("systemctl stop web");

@@ -165,7 +165,7 @@ fn a_restart_as_something_else_ends_the_guard(machine: &Machine) {
 }
 
 fn who_resets_what_is_counted_stops_nothing(machine: &Machine) {
-    machine.unit("web.service", &with_lines("RestartSec=1s", "--settle=0", "ready run"));
+    machine.unit("web.service", &with_lines("RestartSec=5s", "--settle=0", "ready run"));
     machine.ok("systemctl start web");
     let pid = machine.show("web@1", "MainPID");
     for restart in ["1", "2"] {
@@ -182,7 +182,7 @@ fn who_resets_what_is_counted_stops_nothing(machine: &Machine) {
 }
 
 fn a_daemon_reload_before_the_restart_stops_nothing(machine: &Machine) {
-    machine.unit("web.service", &with_lines("RestartSec=2s", "--settle=0", "ready run"));
+    machine.unit("web.service", &with_lines("RestartSec=5s", "--settle=0", "ready run"));
     machine.ok("systemctl start web");
     let pid = crash(machine);
     // With RestartMode=direct systemd 254 starts it at once.

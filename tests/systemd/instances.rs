@@ -305,7 +305,9 @@ fn a_user_rolls_an_instance_of_their_own(machine: &Machine) {
         (user::units(machine, "app:*") == ["app:blue@2.service", "app:green@1.service"]).then_some(())
     });
     let pid = user::show(machine, "app:blue@2", "MainPID");
-    assert_eq!(user::show(machine, "app@blue", "StatusText"), format!("app:blue@2.service (main PID {pid}) serves"));
+    let serves = format!("app:blue@2.service (main PID {pid}) serves");
+    machine
+        .wait_for("procroll to see that", || (user::show(machine, "app@blue", "StatusText") == serves).then_some(()));
     assert_eq!(user::show(machine, "app:blue@2", "Environment"), "A=blue");
     for unit in ["app@blue", "app:blue@2"] {
         assert_eq!(user::show(machine, unit, "Slice"), "app-app.slice");

@@ -102,12 +102,12 @@ fn one_that_does_not_behave_never_serves(machine: &Machine) {
     let cases = [
         // Says so by a child, whom systemd does not believe.
         ("", starting, "child ready run", timed_out),
-        ("", starting, "desert ready run", "failed (Result=protocol) while starting"),
+        ("", "--ready-timeout=30s", "desert ready run", "failed (Result=protocol) while starting"),
         // With NotifyAccess=all systemd waits for the others to say so, and is then without a main process.
         ("NotifyAccess=all", settling, "desert ready run", exited),
         ("", settling, "ready desert run", exited),
         // Its time is over before what lives on has ended.
-        ("TimeoutStopSec=2s", "--settle=1s", "ready deaf pause 0.3 desert run", exited),
+        ("TimeoutStopSec=4s", "--settle=2s", "ready deaf pause 0.3 desert run", exited),
         ("", settling, "ready send STOPPING=1 exit 0", stopped),
         ("", settling, "ready send STOPPING=1 exit 5", "failed (Result=exit-code, status=5) while settling"),
         (
@@ -186,7 +186,7 @@ fn one_that_is_odd_serves_and_goes_like_any_other(machine: &Machine) {
         ("", "--settle=100ms", "ready again run"),
         ("", "--settle=100ms", "send RELOADING=1|MONOTONIC_USEC=NOW ready send RELOADING=1|MONOTONIC_USEC=NOW run"),
         ("", "--settle=100ms", "ready send RELOADING=1 ready send RELOADING=1 run"),
-        ("", "--settle=0 --ready-timeout=1s", "send EXTEND_TIMEOUT_USEC=5000000 pause 1.5 ready run"),
+        ("", "--settle=0 --ready-timeout=3s", "send EXTEND_TIMEOUT_USEC=20000000 pause 4 ready run"),
         (keeps, "--settle=0", "store ready run"),
         ("", "--settle=0", "spill 8 ready run"),
         ("", "--settle=100ms", "ready flood 1 run"),
@@ -254,7 +254,7 @@ fn the_death_of_an_odd_one_is_procrolls(machine: &Machine) {
             "store ready wait /run/go exit 0",
             ("success", "0"),
         ),
-        ("WatchdogSec=300ms", "ready wait /run/go run", ("exit-code", "1")),
+        ("WatchdogSec=2s", "ready wait /run/go run", ("exit-code", "1")),
         ("", "ready wait /run/go oom", ("exit-code", "1")),
     ];
     for (lines, steps, (result, status)) in cases {
@@ -281,7 +281,7 @@ fn an_old_one_may_die_at_each_step_of_a_roll(machine: &Machine) {
     let reload = || machine.spawn(&["systemctl", "reload", "web"]);
 
     // While the next one settles, for longer than it takes.
-    let (old, next) = (web.unit(), web.next(("", "--settle=1500ms", "ready run")));
+    let (old, next) = (web.unit(), web.next(("", "--settle=5s", "ready run")));
     let waits = reload();
     machine.wait_for_property(&next, "ActiveState", "active");
     kill(&old);
@@ -356,7 +356,7 @@ fn a_flood_of_notifications_leaves_procroll_at_rest(machine: &Machine) {
 fn a_main_process_that_is_another_ones_child_may_end_unnoticed(machine: &Machine) {
     let script = "sleep 0.5 &\nsystemd-notify --ready MAINPID=$!\nwait\ntouch /run/ended\nexec sleep infinity\n";
     machine.write("/srv/parent.sh", script);
-    let unit = wrapper("--settle=1s -p NotifyAccess=all", "");
+    let unit = wrapper("--settle=3s -p NotifyAccess=all", "");
     machine.unit("web.service", &unit.replace("/usr/bin/payload ", "/bin/sh /srv/parent.sh"));
     machine.ok("timeout 60 systemctl start web");
     assert!(machine.path("/run/ended").exists(), "it ended while it settled");

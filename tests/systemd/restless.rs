@@ -125,7 +125,7 @@ fn others_stop_and_start_generations(machine: &Machine) {
     assert_ne!(machine.run("systemctl reload web").status, Some(0));
     machine.ok("systemctl reset-failed");
     wait_for_only(machine, "web@3.service");
-    machine.unit("web.service", &with_lines("TimeoutStopSec=infinity", "--settle=500ms", "ready run"));
+    machine.unit("web.service", &with_lines("TimeoutStopSec=infinity", "--settle=3s", "ready run"));
     let reload = machine.spawn(&["systemctl", "reload", "web"]);
     wait_for_status(machine, "settles");
     // Frozen, it has no less settled.
@@ -172,8 +172,10 @@ fn nothing_can_be_written_to_run(machine: &Machine) {
         ("rm -r /run/fill", "mkdir /run/fill; i=0; while true >/run/fill/$i; do i=$((i + 1)); done"),
     ] {
         let before = machine.units("web@*");
-        let serves = machine.show("web", "StatusText");
-        assert!(serves.ends_with(" serves") && before.len() == 1, "{serves}");
+        let serves = machine.wait_for("it alone to serve", || {
+            Some(machine.show("web", "StatusText")).filter(|status| status.ends_with(" serves"))
+        });
+        assert_eq!(before.len(), 1);
         machine.run(fill);
         let refused = || {
             assert_ne!(machine.run("systemctl reload web").status, Some(0));

@@ -1,11 +1,10 @@
 //! A program that replaces itself under systemd: `examples/self-update` as the main process of a service, with its own unit, and
 //! started by somebody who has logged in.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
-use crate::machine::Machine;
+use crate::machine::{Machine, copy};
 
 on_each_systemd!(
     the_successor_is_the_new_main_process_and_the_service_is_never_dead,
@@ -35,7 +34,7 @@ fn install(machine: &Machine) {
     let ourselves = std::env::current_exe().expect("our own path");
     let agent = ourselves.ancestors().nth(2).expect("the folder of this build").join("examples/self-update");
     assert!(agent.exists(), "no {}. Run \"cargo build --examples\" first", agent.display());
-    fs::copy(agent, machine.path("/opt/self-update/agent")).expect("the agent in the machine");
+    copy(&agent, &machine.path("/opt/self-update/agent"));
     machine.ok("chown self-update /opt/self-update/agent && cp /opt/self-update/agent /opt/self-update/agent.next");
 }
 

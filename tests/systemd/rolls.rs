@@ -148,7 +148,7 @@ fn a_roll_waits_while_too_many_old_ones_stop(machine: &Machine) {
     let lines = "TimeoutStartSec=3s\nTimeoutStopSec=infinity";
     machine.unit("web.service", &with_lines(lines, "--settle=0 --max-stopping=1", "deaf ready run"));
     machine.ok("systemctl start web && systemctl reload web");
-    assert_eq!(machine.show("web@1", "ActiveState"), "deactivating");
+    machine.wait_for_property("web@1", "ActiveState", "deactivating");
     let reload = machine.spawn(&["systemctl", "reload", "web"]);
     machine.wait_for("the roll to wait", || {
         let status = machine.show("web", "StatusText");
@@ -166,7 +166,7 @@ fn a_roll_waits_while_too_many_old_ones_stop(machine: &Machine) {
 
 fn the_watchdog_is_fed(machine: &Machine) {
     // Of the wrapper only: the payload feeds none.
-    machine.unit("web.service", &with_lines("WatchdogSec=1s", "--settle=0 -pWatchdogSec=0", "ready run"));
+    machine.unit("web.service", &with_lines("WatchdogSec=6s", "--settle=0 -pWatchdogSec=0", "ready run"));
     machine.ok("systemctl start web");
     let stamp = || machine.show("web", "WatchdogTimestampMonotonic");
     let first = stamp();
@@ -216,14 +216,14 @@ fn an_old_generation_that_is_started_anew_is_stopped_again(machine: &Machine) {
 
 fn a_failed_generation_that_is_started_anew_goes_with_the_next_roll(machine: &Machine) {
     machine.ok("touch /run/go");
-    machine.unit("web.service", &wrapper("--settle=0 --ready-timeout=1s", "wait /run/go ready run"));
+    let command = "/bin/sh -c '[ -e /run/go ] || exit 3; exec /usr/bin/payload ready run'";
+    machine.unit("web.service", &wrapper("--settle=0", "").replace("/usr/bin/payload ", command));
     machine.ok("systemctl start web && rm /run/go");
     assert_ne!(machine.run("systemctl reload web").status, Some(0));
     machine.ok("touch /run/go && systemctl restart web@2 && systemctl reload web");
     machine.wait_for("the others to go", || (machine.units("web@*") == ["web@3.service"]).then_some(()));
     // Also if that comes while it is being cleared away.
-    let unit =
-        wrapper("--settle=0 --ready-timeout=1s", "exit 3").replace("[Service]", "StartLimitIntervalSec=0\n[Service]");
+    let unit = wrapper("--settle=0", "exit 3").replace("[Service]", "StartLimitIntervalSec=0\n[Service]");
     for (failed, next) in [(4, "web@5.service"), (6, "web@7.service"), (8, "web@9.service")] {
         machine.unit("web.service", &unit);
         assert_ne!(machine.run("systemctl reload web").status, Some(0));

@@ -73,7 +73,7 @@ fn a_new_version_takes_over_in_place(machine: &Machine) {
 
 fn it_waits_for_the_roll_that_is_under_way(machine: &Machine) {
     machine.ok("touch /run/go");
-    machine.unit("web.service", &wrapper("--settle=0 --ready-timeout=2s", "wait /run/go ready run"));
+    machine.unit("web.service", &wrapper("--settle=0 --ready-timeout=5s", "wait /run/go ready run"));
     machine.ok("systemctl start web && rm /run/go");
     for go in [true, false] {
         upgrade(machine);
@@ -94,8 +94,10 @@ fn it_waits_for_the_roll_that_is_under_way(machine: &Machine) {
 
 /// Otherwise the next procroll would find two that are active, and what serves by now would have to settle once more.
 fn it_waits_until_the_old_one_has_been_asked_to_stop(machine: &Machine) {
-    machine.unit("web.service", &wrapper("--settle=3s", "ready run"));
-    machine.ok("systemctl start web && systemctl reload --no-block web");
+    machine.unit("web.service", &wrapper("--settle=0", "ready run"));
+    machine.ok("systemctl start web");
+    machine.unit("web.service", &wrapper("--settle=6s", "ready run"));
+    machine.ok("systemctl reload --no-block web");
     machine.wait_for_property("web@2", "ActiveState", "active");
     upgrade(machine);
     machine.ok("systemctl kill --signal=STOP dbus.service");
@@ -153,7 +155,7 @@ fn a_reload_at_that_very_moment_is_told_the_truth(machine: &Machine) {
     machine.unit("web.service", &wrapper("--settle=0", "ready run"));
     machine.ok("systemctl start web");
     let pid = machine.show("web@1", "MainPID");
-    machine.unit("web.service", &wrapper("--settle=500ms", "ready exit 3"));
+    machine.unit("web.service", &wrapper("--settle=10s", "ready exit 3"));
     for apart in 0..12 {
         let both =
             format!("systemctl kill --kill-whom=main --signal=RTMIN+25 web; sleep 0.{apart:03}; systemctl reload web");
@@ -178,7 +180,8 @@ fn a_stop_at_that_very_moment_is_a_stop(machine: &Machine) {
 
 /// A unit that failed, at its start or at its end, goes as with any stop.
 fn a_stop_at_that_very_moment_leaves_no_failure(machine: &Machine) {
-    let unit = wrapper("--settle=0 --ready-timeout=100ms", "wait /run/go ready run");
+    let command = "/bin/sh -c '[ -e /run/go ] || exit 3; exec /usr/bin/payload ready run'";
+    let unit = wrapper("--settle=0", "").replace("/usr/bin/payload ", command);
     machine.unit("web.service", &unit.replace("[Unit]\n", "[Unit]\nStartLimitIntervalSec=0\n"));
     for apart in (0..60).step_by(4) {
         machine.ok("touch /run/go && systemctl start web && rm /run/go");

@@ -48,7 +48,8 @@ fn a_user_rolls_services_of_their_own(machine: &Machine) {
     machine.ok(&alice("systemctl --user start web && systemctl --user reload web"));
     machine.wait_for("the old one to go", || (units(machine, "web@*") == ["web@2.service"]).then_some(()));
     let pid = show(machine, "web@2", "MainPID");
-    assert_eq!(show(machine, "web", "StatusText"), format!("web@2.service (main PID {pid}) serves"));
+    let serves = format!("web@2.service (main PID {pid}) serves");
+    machine.wait_for("procroll to see that", || (show(machine, "web", "StatusText") == serves).then_some(()));
     assert_eq!(show(machine, "web@2", "Nice"), "3");
     assert_eq!(machine.ok(&format!("stat --format=%U /proc/{pid}")), "alice");
 

@@ -153,7 +153,7 @@ fn one_that_says_it_stops_does_not_serve(machine: &Machine) {
     machine.unit("web.service", &with_lines("User=app\nTimeoutStopSec=2s", "--settle=0", "ready run"));
     machine.ok("systemctl start web");
     machine.write("/srv/app/stops.py", &NOTIFY.replace("STATUS=attacked\")", "STATUS=attacked\\nSTOPPING=1\")"));
-    let unit = with_lines("User=app\nTimeoutStopSec=2s", "--settle=2s", "");
+    let unit = with_lines("User=app\nTimeoutStopSec=2s", "--settle=1min", "");
     machine.unit("web.service", &unit.replace("/usr/bin/payload", "/usr/bin/python3 /srv/app/stops.py"));
     assert_ne!(machine.run("systemctl reload web").status, Some(0));
     serves_on(machine);

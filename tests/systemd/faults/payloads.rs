@@ -20,10 +20,13 @@ impl Payload {
     /// The wrapper unit, which shows its mark to whoever asks the service or looks at its process.
     pub fn unit(&self, mark: u32) -> String {
         let Self { options, command, .. } = self;
+        // A pause in which somebody can come between.
+        let pause = if mark.is_multiple_of(5) { "2s" } else { "100ms" };
         format!(
             "[Unit]\nDescription=Web\nStartLimitIntervalSec=0\n\
              [Service]\nType=notify-reload\nUser=app\nWorkingDirectory=/srv/app\nProtectSystem=strict\nPrivateTmp=yes\n\
-             Restart=on-failure\nRestartMode=direct\nRestartSec=100ms\nTimeoutStopSec=20s\nEnvironment=GREETING=mark-{mark}\n\
+             Restart=on-failure\nRestartMode=direct\nRestartSec={pause}\nRestartPreventExitStatus=170 173 174 175\n\
+             TimeoutStopSec=20s\nEnvironment=GREETING=mark-{mark}\n\
              ExecStart=+/usr/bin/procroll --systemd-run {options} -- {command}\n"
         )
     }
