@@ -6,7 +6,7 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -37,7 +37,15 @@ pub struct Scopes {
     owner: String,
     lines: Vec<Assignment>,
     /// What an earlier procroll of the same wrapper has left, which nobody looks after.
-    left: Mutex<Vec<String>>,
+    left: Mutex<Vec<Left>>,
+}
+
+/// A scope that was left. Until it has gone nobody else has its name, by which it is stopped.
+#[derive(Debug)]
+struct Left {
+    unit: String,
+    /// Somebody sees to that.
+    is_stopped: bool,
 }
 
 /// A scope with the process in it.
@@ -92,6 +100,7 @@ impl Scopes {
         let lines = scope::lines(settings, wrapper.as_deref(), verified?);
         // At a terminal another procroll may have had this process's number.
         let left = if wrapper.is_some() { ours } else { Vec::new() };
+        let left = left.into_iter().map(|unit| Left { unit, is_stopped: false }).collect();
         Ok(Self { bus, base, owner, lines, left: Mutex::new(left) })
     }
 
@@ -153,7 +162,7 @@ impl Scopes {
     async fn ask(&self, link: Link, unit: &str, pid: u32, command: &str) -> Result<Watched, NotPlaced> {
         let (place, manager) = (&self.bus.place, link.manager().await?);
         // One that was left is stopped by its name.
-        if self.has_left(unit) || link.is_loaded(unit).await? {
+        if self.left().iter().any(|left| left.unit == unit) || link.is_loaded(unit).await? {
             return Err(NotPlaced::Taken);
         }
         let watched = Watched::before_start(link.clone(), unit).await?;
@@ -206,23 +215,33 @@ impl Scopes {
         }
     }
 
-    fn has_left(&self, unit: &str) -> bool {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|left| left == unit)
+    fn left(&self) -> MutexGuard<'_, Vec<Left>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One that was left and that nobody stops yet.
+    fn next_left(&self) -> Option<String> {
+        let mut left = self.left();
+        let next = left.iter_mut().find(|left| !left.is_stopped)?;
+        next.is_stopped = true;
+        Some(next.unit.clone())
     }
 
     /// Stops what an earlier procroll has left, and returns when that is done.
     pub async fn stop_left(&self) {
-        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
-        for unit in left {
+        while let Some(unit) = self.next_left() {
             tracing::info!("{unit} was left by an earlier procroll, and is stopped");
             let stopped = async {
                 let link = self.bus.insist().await;
                 link.stop_unit(&unit).await?;
                 Watched::now(link.clone(), &unit).await?.until(State::is_over).await
             };
-            if let Err(error) = stopped.await {
-                let see = self.bus.place.systemctl(format!("stop {unit}"));
-                tracing::warn!("can't stop {unit}: {error}. Type {see}");
+            match stopped.await {
+                Ok(_) => self.left().retain(|left| left.unit != unit),
+                Err(error) => {
+                    let see = self.bus.place.systemctl(format!("stop {unit}"));
+                    tracing::warn!("can't stop {unit}: {error}. Type {see}");
+                }
             }
         }
     }

@@ -43,7 +43,8 @@ impl Outage {
     /// Its main process was started when the guard went down or later, and sooner than systemd would have, or without its
     /// counting that.
     fn is_started_by_somebody(&self, seen: &Seen) -> bool {
-        // With RestartMode=direct systemd 254 cuts the pause short when it reads its units anew. When it did so first it doesn't say.
+        // With RestartMode=direct systemd 254 cuts the pause short when it reads its units anew. When it did so first it doesn't say,
+        // so a start of somebody's right before that is taken for its own, and they serve on.
         let cut_short = self.direct && seen.units_load >= seen.active_exit;
         let paused = seen.main_start.saturating_sub(seen.active_exit);
         let too_soon = !cut_short && self.pause.is_some_and(|pause| paused < pause);

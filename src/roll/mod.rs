@@ -196,13 +196,15 @@ impl Roll {
         }
         let (serving, candidate) = Inherited::who_serves(&left);
         self.last = left.iter().map(|one| one.generation).max().unwrap_or(Generation::NONE);
-        if candidate.is_none() {
-            // The one to be looked at comes after the one that serves, unless that runs again what was before both.
-            let is_again = left.iter().any(|one| Some(one.generation) == serving && one.again);
-            let failed = |one: &&Inherited| serving.is_some_and(|serving| one.generation > serving || is_again);
-            let dead = left.iter().filter(|one| one.standing == Standing::Dead);
-            self.kept.extend(dead.filter(failed).map(|one| one.generation).max());
-        }
+        // What a roll failed with stays to be looked at. It comes after the one that serves, unless that runs again, or is about to,
+        // what ran before both.
+        let dead = left.iter().filter(|one| one.standing == Standing::Dead).map(|one| one.generation);
+        let is_again = |one: Generation| left.iter().any(|other| other.generation == one && other.again);
+        self.kept.extend(match (serving, candidate) {
+            (Some(serving), None) => dead.filter(|one| *one > serving || is_again(serving)).max(),
+            (None, Some(candidate)) => dead.filter(|one| *one < candidate.generation && candidate.again).max(),
+            _ => None,
+        });
         if let Some(one) = left.iter().max_by_key(|one| one.generation) {
             self.most_leaving = one.pace.most_leaving;
         }

@@ -400,6 +400,9 @@ fn what_failed_last_stays_until_the_next_roll_also_past_a_crash() {
     let (mut story, actions) = adopting(&[&found[..], &[again]].concat());
     assert_eq!(actions, [forget(2), forget(4), up(6)]);
     assert_eq!(story.hear([gone(2), gone(4), Event::Reload]), [forget(5), start(7)]);
+    let starts = Inherited { standing: Standing::Starting, ..again };
+    let (_, actions) = adopting(&[&found[..], &[starts]].concat());
+    assert_eq!(actions, [forget(2), forget(4)]);
 }
 
 #[test]

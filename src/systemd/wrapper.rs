@@ -151,7 +151,11 @@ async fn read_once(link: &Link, name: &WrapperName) -> Result<Now> {
     };
 
     let job = reload_job(link, job).await?;
-    let sources = read_sources(&fragment, &drop_ins)?;
+    let sources = match read_sources(&fragment, &drop_ins) {
+        // One that is just being written may be empty, or end anywhere.
+        Err(_) if unit.need_daemon_reload().await? => return Err(changed(link.place(), name)),
+        sources => sources?,
+    };
     let sockets: Vec<_> = triggers.into_iter().filter(|trigger| trigger.ends_with(".socket")).collect();
     let mut wrapper = Wrapper { name: name.clone(), sources, sockets, slice, dynamic_user: None };
     if dynamic && !wrapper.sources.sets_any(&["User"]) {
@@ -307,17 +311,15 @@ fn same_identity(place: &Place, wrapper: &Wrapper, user: &str, group: &str, dyna
         let written = written.unwrap_or_default();
         // What a remaining specifier stands for is systemd's to know, and a dynamic user's name its to choose.
         let systemds = written.contains('%') || dynamic && written.is_empty();
-        ensure!(
-            written == loaded || systemds,
-            "the files of {id} say {key}={written}, but systemd has loaded {key}={loaded}. \
-             Type {reload} and try again"
-        );
+        if written != loaded && !systemds {
+            let differs = format!("the files of {id} say {key}={written}, but systemd has loaded {key}={loaded}");
+            return Err(Stale(format!("{differs}. Type {reload} and try again")).into());
+        }
     }
-    ensure!(
-        wrapper.sources.flag("DynamicUser") == dynamic,
-        "the files of {id} and what systemd has loaded differ in DynamicUser=. \
-         Type {reload} and try again"
-    );
+    if wrapper.sources.flag("DynamicUser") != dynamic {
+        let differs = format!("the files of {id} and what systemd has loaded differ in DynamicUser=");
+        return Err(Stale(format!("{differs}. Type {reload} and try again")).into());
+    }
     Ok(())
 }
 

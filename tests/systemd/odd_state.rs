@@ -2,6 +2,7 @@
 
 use crate::machine::Machine;
 use crate::restless::signal;
+use crate::stops::nothing_is_left;
 use crate::wrapper;
 
 on_each_systemd!(state_that_makes_no_sense, one_whose_file_is_gone_serves_on);
@@ -93,6 +94,17 @@ fn one_whose_file_is_gone_serves_on(machine: &Machine) {
     machine.ok("systemctl reload web");
     machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@2.service"]).then_some(()));
     assert!(!machine.path(&format!("/proc/{payload}")).exists());
-    machine.ok("systemctl stop web");
-    machine.wait_for("it to go", || machine.units("web@*").is_empty().then_some(()));
+    // Also of one that fails at its end, of which systemd then doesn't know the files.
+    let ends_badly = "/bin/sh -c 'trap \"exit 1\" TERM; systemd-notify --ready; while :; do sleep 0.1; done'";
+    let unit = wrapper("--settle=0 -p NotifyAccess=all", "").replace("/usr/bin/payload ", ends_badly);
+    machine.unit("web.service", &unit);
+    machine.ok("systemctl reload web && rm /run/systemd/transient/web@3.service && systemctl daemon-reload");
+    assert_eq!(machine.show("web@3", "LoadState"), "not-found");
+    machine.ok("systemctl reload web");
+    machine.wait_for("the old one to go", || (machine.units("web@*") == ["web@4.service"]).then_some(()));
+    machine.wait_for("its files to go", || {
+        (!machine.path("/run/systemd/transient/web@3.service.d").exists()).then_some(())
+    });
+    machine.ok("rm /run/systemd/transient/web@4.service && systemctl daemon-reload && systemctl stop web");
+    nothing_is_left(machine);
 }

@@ -7,6 +7,7 @@ use super::clear::insist_on_stop;
 use crate::roll::{Death, Event, Generation, Standing};
 use crate::systemd::Error;
 use crate::systemd::generation::{State, Watched};
+use crate::systemd::pidfd::Pidfd;
 
 /// Tells each change of what the generation does, until nothing of it runs. A connection that breaks is made anew.
 pub(super) async fn attend(context: Arc<Context>, generation: Generation, watched: Option<Watched>) {
@@ -84,10 +85,12 @@ async fn follow(
                     continue;
                 }
                 if is_new && life.is_none() && pid != 0 {
-                    // It has ended, or is another one by now, and systemd has not said so yet. If it answers once more that
-                    // this is the main process, it never will.
+                    // It has ended, or is another one by now, and systemd has not said so yet.
                     last.standing = before;
-                    last.pid = Some(pid);
+                    if Pidfd::open(pid).is_none_or(|pidfd| pidfd.has_ended()) {
+                        // If it answers once more that this is the main process, it never will.
+                        last.pid = Some(pid);
+                    }
                     return Err(Error::Lost(format!("process {pid} has ended unheard")));
                 }
                 if before != Standing::Active || is_new {

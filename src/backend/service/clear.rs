@@ -168,15 +168,21 @@ pub(super) async fn forget(context: Arc<Context>, generation: Generation) {
 /// If systemd can't be asked.
 pub async fn clear_away(link: &Link, unit: &str, owner: &str) -> Result<(), Error> {
     let place = link.place();
+    let is_ours = || folder::owner(place, unit).as_deref() == Some(owner);
+    let remove_files = || {
+        // systemd has removed them with it, unless it never heard of it, or of them.
+        if is_ours()
+            && let Err(error) = folder::remove(place, unit)
+        {
+            tracing::warn!("can't remove the files of {unit}: {error}");
+        }
+    };
     let is_loaded = link.is_loaded(unit).await?;
-    if folder::owner(place, unit).as_deref() != Some(owner) {
+    if !is_ours() {
         return Ok(());
     }
     if !is_loaded {
-        // systemd has removed its files with it, unless it never heard of it.
-        if let Err(error) = folder::remove(place, unit) {
-            tracing::warn!("can't remove the files of {unit}: {error}");
-        }
+        remove_files();
         return Ok(());
     }
     let manager = link.manager().await?;
@@ -193,6 +199,9 @@ pub async fn clear_away(link: &Link, unit: &str, owner: &str) -> Result<(), Erro
         while if_there(manager.unref_unit(unit).await)?.is_some() {}
         // Or it may be started just now, and not be unloaded for that. Once it is there is none to be started.
         if !is_started(link, unit).await? {
+            if !link.is_loaded(unit).await? {
+                remove_files();
+            }
             return Ok(());
         }
     }

@@ -162,6 +162,12 @@ impl World {
             let mut dead = self.units.range(from..).rev().filter(|(_, unit)| unit.doing == Doing::Dead);
             self.kept.extend(dead.next().map(|(one, _)| *one));
         }
+        if let (None, Some(candidate)) = (self.serving, self.candidate)
+            && self.unit(candidate).again
+        {
+            let mut dead = self.units.range(..candidate).rev().filter(|(_, unit)| unit.doing == Doing::Dead);
+            self.kept.extend(dead.next().map(|(one, _)| *one));
+        }
         self.owed = self.serving.is_some() && self.candidate.is_some();
         let mut due = Due { serves: self.serving, ..Due::default() };
         due.start = self.serving.is_none() && self.candidate.is_none();
@@ -492,7 +498,8 @@ impl World {
 
     fn check_waiting(&self) -> Result<(), String> {
         let lost = self.units.iter().find(|(one, unit)| {
-            let is_kept = self.kept.contains(one) && (self.candidate.is_none() || self.first.is_some());
+            let is_again = |candidate| self.units.get(&candidate).is_some_and(|unit| unit.again);
+            let is_kept = self.kept.contains(one) && self.candidate.is_none_or(is_again);
             unit.doing == Doing::Dead && !unit.forgotten && !is_kept
         });
         promise!(lost.is_none(), "{lost:?} is dead, and nobody has it forgotten");

@@ -4,6 +4,7 @@ use std::process::Child;
 
 use super::{ALONE, fails, reload, serves, start, unit};
 use crate::machine::Machine;
+use crate::payloads::is_at_rest;
 use crate::stops::nothing_is_left;
 
 on_each_systemd!(
@@ -112,5 +113,8 @@ fn killed_while_the_old_settings_start_again_it_takes_over(machine: &Machine) {
         machine.show("web", "StatusText").starts_with(&serves(machine, "web@3.service")).then_some(())
     });
     assert!(machine.output("web@3.service").contains("\"OLD\": \"1\""));
+    is_at_rest(machine);
+    assert_eq!(machine.units("web@*"), ["web@2.service", "web@3.service"], "what it failed with is to be looked at");
+    machine.ok("systemctl reset-failed web@2");
     is_in_charge(machine, "web@3.service");
 }
