@@ -171,6 +171,12 @@ impl<B: Backend, U: Upstream> Manager<B, U> {
                 }
                 return None;
             }
+            Request::Reexec if self.reexec.is_none() => {
+                tracing::warn!(
+                    "procroll executes itself anew in a unit with --systemd-run and without --scope; here it goes on"
+                );
+                return None;
+            }
             Request::Reexec => {
                 self.reexec_asked = true;
                 return None;

@@ -84,6 +84,8 @@ impl Signals {
         for signal in PASSED_ON.into_iter().filter(|signal| !(at_terminal && OF_TERMINALS.contains(signal))) {
             self.add(Request::PassOn(signal as i32), signal as i32)?;
         }
+        // It is for wrapper units, and nobody who takes this for one is to end what serves.
+        self.add(Request::Reexec, REEXEC)?;
         Ok(self)
     }
 

@@ -22,6 +22,7 @@ in_every_way! {
     all_that_is_left_by_a_death_goes_with_it
     one_that_makes_ever_new_processes_is_killed
     each_signal_to_stop_stops
+    who_asks_for_a_new_procroll_ends_nothing
 }
 
 fn the_exit_status_is_passed_on(start: Start) {
@@ -166,6 +167,19 @@ fn each_signal_to_stop_stops(start: Start) {
         running.ends_with(0);
         assert_eq!(running.out.rest(), ["asked"]);
     }
+}
+
+/// That is for wrapper units, which a unit with `procroll run` in it looks like.
+fn who_asks_for_a_new_procroll_ends_nothing(start: Start) {
+    let mut running = Running::start("new_procroll", start, &["--settle=0"], "notify('READY=1')\nserve()");
+    running.serves(1);
+    let sent = std::process::Command::new("kill").args(["-s", "RTMIN+25", &running.pid().to_string()]).status();
+    assert!(sent.expect("kill").success());
+    running
+        .err
+        .expect("procroll executes itself anew in a unit with --systemd-run and without --scope; here it goes on");
+    running.roll(2);
+    running.stop();
 }
 
 impl Running {
