@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 
 use crate::harness::Running;
 use crate::in_every_way;
-use crate::ways::{Generations, Start};
+use crate::ways::{Generations, PLAIN, Start};
 
 in_every_way! {
     the_exit_status_is_passed_on
@@ -23,6 +23,21 @@ in_every_way! {
     one_that_makes_ever_new_processes_is_killed
     each_signal_to_stop_stops
     who_asks_for_a_new_procroll_ends_nothing
+}
+
+/// `kill -STOP $PPID` in the service is enough.
+#[test]
+fn one_whose_keeper_is_stopped_ends_all_the_same() {
+    let options = ["--settle=0", "--shutdown-timeout=500ms"];
+    let mut running = Running::start("keeper_stopped", PLAIN, &options, "notify('READY=1'); serve()");
+    running.serves(1);
+    let keeper = running.descendants()[0];
+    kill(keeper, Signal::SIGSTOP).expect("the keeper");
+    running.roll(2);
+    running.wait_for("the old one to go", || (running.descendants().len() == 2).then_some(()));
+    kill(running.descendants()[0], Signal::SIGSTOP).expect("the next one's");
+    running.send(SIGTERM);
+    running.ends_with(0);
 }
 
 fn the_exit_status_is_passed_on(start: Start) {

@@ -40,6 +40,38 @@ fn it_reaps_what_it_inherits() {
     running.stop();
 }
 
+/// What it has inherited is nobody's generation.
+#[test]
+fn it_kills_none_of_that() {
+    let service = "\
+for _ in range(5):
+    if os.fork() == 0: break
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+notify('READY=1')
+while True: signal.pause()";
+    let mut running = Running::start("spares", FIRST, &["--settle=0", "--shutdown-timeout=100ms"], service);
+    running.serves(1);
+    let target = running.pid().to_string();
+    let mut command = Command::new("nsenter");
+    command.args(["--target", &target, "--pid", "--", "sh", "-c", "(sh -c 'sleep 1000; exit' & )"]);
+    assert!(command.status().expect("nsenter").success());
+    let inherited = || {
+        let children = fs::read_to_string(format!("/proc/{target}/task/{target}/children")).expect("its children");
+        children
+            .split_whitespace()
+            .map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")))
+            .filter(|name| name.as_ref().is_ok_and(|name| name == "sh\n"))
+            .count()
+    };
+    running.wait_for("an orphan", || (inherited() == 1).then_some(()));
+    for generation in 2..6 {
+        running.roll(generation);
+        running.services_are(6);
+        assert_eq!(inherited(), 1, "roll {generation}");
+    }
+    running.stop();
+}
+
 use std::os::unix::fs::OpenOptionsExt;
 
 impl Running {

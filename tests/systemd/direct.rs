@@ -44,7 +44,7 @@ fn it_is_up_when_its_service_is_and_a_failed_roll_fails_the_reload(machine: &Mac
 }
 
 fn it_needs_no_privilege_and_leaves_nothing(machine: &Machine) {
-    machine.unit("web.service", &unit("User=app\nRestart=on-failure\nRestartSec=0"));
+    machine.unit("web.service", &unit("User=app\nProtectProc=invisible\nRestart=on-failure\nRestartSec=0"));
     machine.ok("systemctl start web");
     machine.ok("systemctl reload web");
     assert!(machine.show("web", "StatusText").starts_with("generation 2 (main PID "));

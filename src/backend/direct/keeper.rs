@@ -20,10 +20,11 @@ use nix::libc;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, signal};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fork, setpgid, setsid};
-use rustix::process::set_child_subreaper;
+use rustix::process::{DumpableBehavior, geteuid, set_child_subreaper, set_dumpable_behavior};
 
 use super::wire::{ALL, Invocation, ONE, SIZE, Step, Word};
 use crate::descriptors;
+use crate::privileges;
 
 /// What is to be executed, ready for it: nothing can be wrong with it any more but what the kernel finds.
 #[derive(Debug)]
@@ -57,9 +58,16 @@ pub fn start(program: &Program) -> io::Result<(u32, UnixStream)> {
     let nowhere = File::open("/dev/null")?;
     // Of a signal in between, the handlers that the fork inherits would tell this process.
     let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    if !geteuid().is_root() {
+        // procroll is hidden, and its fork would be from procroll as well where /proc shows nobody what he may not trace.
+        let _ = set_dumpable_behavior(DumpableBehavior::Dumpable);
+    }
     // SAFETY: there is no other thread.
     #[allow(unsafe_code)]
     let forked = unsafe { fork() };
+    if !matches!(forked, Ok(ForkResult::Child)) {
+        privileges::hide();
+    }
     match forked {
         Ok(ForkResult::Child) => {
             // The end of procroll is the end of this.

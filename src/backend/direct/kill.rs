@@ -33,6 +33,8 @@ impl DirectBackend {
     pub(super) fn kill_all(&mut self, generation: Generation) {
         if let Some(running) = self.generations.get(&generation) {
             running.ears.stop_listening();
+            // Somebody may have stopped it, who would tell of no end then.
+            let _ = running.keeper.process.handle.send(nix::libc::SIGCONT);
         }
         match self.generations.get(&generation).map(|running| running.home.clone()) {
             Some(Home::Held) => return self.give_up(generation),
@@ -87,6 +89,10 @@ impl DirectBackend {
         if !keeper.process.handle.has_ended() {
             let pids = tree::below(keeper.process.pid).into_iter();
             return pids.filter_map(|pid| ears::descendant(pid, keeper.process.pid)).collect();
+        }
+        if !keeper.is_lost {
+            // It ends by itself when nothing is left.
+            return Vec::new();
         }
         let is_keeper = |pid| self.generations.values().any(|running| running.keeper.process.pid == pid);
         let is_orphan = |stat: Stat| stat.began >= keeper.began && !stat.is_zombie;

@@ -439,6 +439,11 @@ impl Backend for DirectBackend {
         true
     }
 
+    fn has_ended(&mut self, generation: Generation) -> bool {
+        let main = self.generations.get(&generation).and_then(|running| running.main.as_ref());
+        main.is_some_and(|main| main.handle.has_ended())
+    }
+
     fn nothing_is_left(&self) -> bool {
         self.generations.is_empty()
     }

@@ -33,19 +33,25 @@ fn parse(stat: &[u8]) -> Option<Stat> {
 }
 
 /// Whether `pid` is below `ancestor`. One that is reaped already is below nobody.
-///
-/// A process can only move up to a subreaper above it meanwhile, so that no descendant is missed.
 pub fn is_below(pid: u32, ancestor: u32) -> bool {
     climb(pid, ancestor, |pid| Stat::of(pid).map(|stat| stat.parent))
 }
 
-fn climb(pid: u32, ancestor: u32, parent: impl Fn(u32) -> Option<u32>) -> bool {
+fn climb(pid: u32, ancestor: u32, mut parent: impl FnMut(u32) -> Option<u32>) -> bool {
     // A number may be another process's from one look to the next, and then this could go round.
     const DEEPEST: usize = 10_000;
-    std::iter::successors(Some(pid), |pid| parent(*pid).filter(|parent| *parent != 0))
-        .take(DEEPEST)
-        .skip(1)
-        .any(|one| one == ancestor)
+    let mut one = pid;
+    for _ in 0..DEEPEST {
+        one = match parent(one) {
+            Some(0) => return false,
+            Some(parent) if parent == ancestor => return true,
+            Some(parent) => parent,
+            None if one == pid => return false,
+            // It has been reaped since it was a parent, and what was below it has moved up.
+            None => pid,
+        };
+    }
+    false
 }
 
 /// The processes below this one that have not ended. What forks while it is looked for may be missed, and is there at the
@@ -130,6 +136,14 @@ mod tests {
                 prop_assert!(climb(*pid, *parent, |pid| parents.get(&pid).copied()));
             }
         }
+    }
+
+    #[test]
+    fn one_whose_parent_goes_meanwhile_is_found_further_up() {
+        // 5 is below 4, and that below 3; 4 is reaped before it is looked at, and 5 has moved to 3.
+        let mut looks = [(5, Some(4)), (4, None), (5, Some(3)), (3, Some(2))].into_iter();
+        let look = |pid| looks.next().and_then(|(asked, parent)| parent.filter(|_| asked == pid));
+        assert!(climb(5, 2, look));
     }
 
     #[test]
