@@ -17,7 +17,7 @@ use crate::exit::{ExitStatus, Fatal};
 use crate::roll::{Generation, Standing};
 use crate::settings::direct::Direct;
 use crate::settings::{BaseName, Override};
-use crate::systemd::error::is_about_the_connection;
+use crate::systemd::error::{if_there, is_about_the_connection};
 use crate::systemd::generation::{State, Watched, invocation_id};
 use crate::systemd::{Bus, Error, Link, folder, group, verify};
 use crate::unit::scope;
@@ -197,8 +197,7 @@ impl Scopes {
         let unit = self.unit(generation);
         let gone = async {
             loop {
-                let over = async { Watched::now(self.bus.insist().await, &unit).await?.until(State::is_over).await };
-                match over.await {
+                match until_gone(self.bus.insist().await, &unit).await {
                     Err(error) if error.is_about_the_connection() => self.bus.pause().await,
                     _ => return,
                 }
@@ -234,10 +233,10 @@ impl Scopes {
             let stopped = async {
                 let link = self.bus.insist().await;
                 link.stop_unit(&unit).await?;
-                Watched::now(link.clone(), &unit).await?.until(State::is_over).await
+                until_gone(link, &unit).await
             };
             match stopped.await {
-                Ok(_) => self.left().retain(|left| left.unit != unit),
+                Ok(()) => self.left().retain(|left| left.unit != unit),
                 Err(error) => {
                     let see = self.bus.place.systemctl(format!("stop {unit}"));
                     tracing::warn!("can't stop {unit}: {error}. Type {see}");
@@ -245,4 +244,14 @@ impl Scopes {
             }
         }
     }
+}
+
+/// Returns when nothing of a scope is left, and nobody here refers to it any more: it stays listed for as long, and if the last
+/// reference goes with the bus, until somebody refers to it once more.
+async fn until_gone(link: Link, unit: &str) -> Result<(), Error> {
+    let mut watched = Watched::now(link, unit).await?;
+    watched.until(State::is_over).await?;
+    let manager = watched.link().manager().await?;
+    while if_there(manager.unref_unit(unit).await)?.is_some() {}
+    Ok(())
 }
