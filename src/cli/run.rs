@@ -128,7 +128,7 @@ pub(super) fn after_long_help() -> String {
          TERM, INT, QUIT  stop all generations, then procroll; the second time, kill them\n  \
          USR1, USR2, WINCH, TTIN, TTOU\n                   go to the main process of the generation that serves; those that\n                   \
          a terminal sends, WINCH, TTIN and TTOU, only where there is none\n  \
-         in a unit: RTMIN+25\n                   execute procroll anew, for a new version of it; nobody notices\n\n\
+         in a wrapper unit: RTMIN+25\n                   execute procroll anew, for a new version of it; nobody notices\n\n\
          Exit status: that of the generation that served, if it ends by itself; else\n",
     );
     for status in ExitStatus::ALL {

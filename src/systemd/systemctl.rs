@@ -38,7 +38,8 @@ pub async fn look(place: &Place, wrapper: &str, guard: &str) -> Result<Seen> {
     let exit = "--property=ActiveExitTimestampMonotonic";
     let mut other = run(place, &["show", "--property=UnitsLoadTimestampMonotonic"]).await?;
     other.push_str(&run(place, &["show", exit, guard]).await?);
-    let properties = "--property=ActiveState,SubState,Job,NRestarts,ExecMainStartTimestampMonotonic,StatusText,RestartUSec,RestartMode";
+    let properties = "--property=ActiveState,SubState,Job,NRestarts,ExecMainStartTimestampMonotonic,StatusText,\
+         RestartUSec,RestartMode";
     let shown = run(place, &["show", properties, exit, wrapper]).await?;
     let jobs = run(place, &["list-jobs", "--full", "--plain", "--no-legend"]).await?;
     read(wrapper, &shown, &jobs, &other)

@@ -40,15 +40,20 @@ pub fn is_below(pid: u32, ancestor: u32) -> bool {
 fn climb(pid: u32, ancestor: u32, mut parent: impl FnMut(u32) -> Option<u32>) -> bool {
     // A number may be another process's from one look to the next, and then this could go round.
     const DEEPEST: usize = 10_000;
+    // One that is hidden stays so.
+    let mut more_looks = 5;
     let mut one = pid;
     for _ in 0..DEEPEST {
         one = match parent(one) {
             Some(0) => return false,
             Some(parent) if parent == ancestor => return true,
             Some(parent) => parent,
-            None if one == pid => return false,
+            None if one == pid || more_looks == 0 => return false,
             // It has been reaped since it was a parent, and what was below it has moved up.
-            None => pid,
+            None => {
+                more_looks -= 1;
+                pid
+            }
         };
     }
     false
@@ -144,6 +149,13 @@ mod tests {
         let mut looks = [(5, Some(4)), (4, None), (5, Some(3)), (3, Some(2))].into_iter();
         let look = |pid| looks.next().and_then(|(asked, parent)| parent.filter(|_| asked == pid));
         assert!(climb(5, 2, look));
+        let mut count = 0;
+        let hidden = |pid| {
+            count += 1;
+            (pid == 5).then_some(4)
+        };
+        assert!(!climb(5, 2, hidden));
+        assert!(count < 20, "{count} looks");
     }
 
     #[test]
